@@ -1,0 +1,140 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace qanat {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Linux moves at most 0x7ffff000 bytes a call; smaller pieces also keep a signal's wait short.
+constexpr std::size_t largest_transfer_bytes = std::size_t{1} << 28;
+
+template <class Container>
+Container read_all(const fs::path& path, std::uint64_t max_bytes) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) throw_system_error("open", path, errno);
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) throw_system_error("inspect", path, errno);
+  if (S_ISDIR(info.st_mode)) throw_system_error("read", path, EISDIR);
+
+  Container content;
+  std::size_t filled = 0;
+  // The size is a hint: files in /proc say 0, and a file may grow while it is read.
+  const auto hint = static_cast<std::uint64_t>(std::max<off_t>(info.st_size, 0));
+  content.resize(static_cast<std::size_t>(std::min(hint, max_bytes)) + 1);
+  while (true) {
+    if (filled == content.size()) content.resize(content.size() + content.size() / 2 + 4096);
+    const ssize_t got =
+        ::read(file.get(), content.data() + filled, std::min(content.size() - filled, largest_transfer_bytes));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_system_error("read", path, errno);
+    if (got == 0) break;
+    filled += static_cast<std::size_t>(got);
+    if (filled > max_bytes) {
+      throw SystemError(text("cannot read '", path.string(), "': it is larger than ", max_bytes, " bytes"));
+    }
+  }
+  content.resize(filled);
+  return content;
+}
+
+fs::path directory_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+
+}  // namespace
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void throw_system_error(std::string_view action, const fs::path& path, int error_number) {
+  // generic_category().message is thread safe, strerror is not.
+  throw SystemError(text("cannot ", action, " '", path.string(), "': ", std::generic_category().message(error_number)));
+}
+
+std::vector<std::byte> read_file(const fs::path& path, std::uint64_t max_bytes) {
+  return read_all<std::vector<std::byte>>(path, max_bytes);
+}
+
+std::string read_text_file(const fs::path& path, std::uint64_t max_bytes) {
+  return read_all<std::string>(path, max_bytes);
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  // The temporary file lies in the same directory, because a rename does not cross file systems. A dead process
+  // may have left the same name behind, hence the number.
+  for (int attempt = 0; !file_; ++attempt) {
+    temporary_ = path_;
+    temporary_ += text(".tmp.", ::getpid(), '.', attempt);
+    file_ = FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!file_ && errno != EEXIST && errno != EINTR) throw_system_error("create", temporary_, errno);
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(file_.get(), bytes.data(), std::min(bytes.size(), largest_transfer_bytes));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) throw_system_error("write", temporary_, errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(file_.get()) != 0) throw_system_error("flush", temporary_, errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw_system_error("rename a new file to", path_, errno);
+  committed_ = true;
+  sync_directory(directory_of(path_));
+}
+
+void write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void write_file_atomically(const fs::path& path, std::string_view text) { write_file_atomically(path, bytes_of(text)); }
+
+bool create_directory_exclusively(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0777) == 0) return true;
+  if (errno == EEXIST) return false;
+  throw_system_error("create directory", path, errno);
+}
+
+void make_directories(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw_system_error("create directory", path, error.value());
+}
+
+std::vector<std::string> list_directory(const fs::path& path) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator entry(path, error); !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  if (error) throw_system_error("list", path, error.value());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void sync_directory(const fs::path& path) {
+  const FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) throw_system_error("open directory", path, errno);
+  // EINVAL: a file system that cannot flush directories (some network mounts) has nothing to flush.
+  if (::fsync(directory.get()) != 0 && errno != EINVAL) throw_system_error("flush directory", path, errno);
+}
+
+}  // namespace qanat

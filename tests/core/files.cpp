@@ -1,0 +1,105 @@
+#include "core/files.h"
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <csignal>
+#include <thread>
+
+#include "core/error.h"
+#include "tests/core/temporary_directory.h"
+#include "tests/support/catch.h"
+
+using namespace qanat;
+using Catch::Matchers::Contains;
+using qanat::test::TemporaryDirectory;
+
+TEST_CASE("files: what was written atomically reads back, and replaces what was there") {
+  const TemporaryDirectory dir;
+  const auto path = dir / "state.bin";
+  write_file_atomically(path, "first, and longer");
+  write_file_atomically(path, "second");
+  CHECK(read_text_file(path) == "second");
+  CHECK(read_file(path).size() == 6);
+  CHECK(list_directory(dir.path()) == std::vector<std::string>{"state.bin"});
+}
+
+TEST_CASE("files: a write that is not committed leaves the old file and nothing else") {
+  const TemporaryDirectory dir;
+  const auto path = dir / "state.bin";
+  write_file_atomically(path, "old");
+  {
+    AtomicFile file(path);
+    file.write(bytes_of("half of the new"));
+    CHECK(list_directory(dir.path()).size() == 2);
+  }
+  CHECK(read_text_file(path) == "old");
+  CHECK(list_directory(dir.path()) == std::vector<std::string>{"state.bin"});
+}
+
+TEST_CASE("files: a temporary file left by a dead process is in nobody's way") {
+  const TemporaryDirectory dir;
+  const auto path = dir / "state.bin";
+  AtomicFile abandoned(path);
+  write_file_atomically(path, "new");
+  CHECK(read_text_file(path) == "new");
+}
+
+TEST_CASE("files: errors name the path and the cause") {
+  const TemporaryDirectory dir;
+  CHECK_THROWS_AS(read_file(dir / "absent"), SystemError);
+  CHECK_THROWS_WITH(read_file(dir / "absent"), Contains("/absent'") && Contains("No such file or directory"));
+  CHECK_THROWS_WITH(read_file(dir.path()), Contains("Is a directory"));
+  CHECK_THROWS_WITH(write_file_atomically(dir / "no" / "file", ""), Contains("/no/file") && Contains("No such file"));
+  CHECK_THROWS_WITH(list_directory(dir / "absent"), Contains("/absent'") && Contains("No such file"));
+  CHECK_THROWS_WITH(create_directory_exclusively(dir / "a" / "b"), Contains("/a/b'"));
+  write_file_atomically(dir / "plain", "x");
+  CHECK_THROWS_AS(make_directories(dir / "plain" / "below"), SystemError);
+}
+
+TEST_CASE("files: a file over the limit is refused, one of exactly the limit is read") {
+  const TemporaryDirectory dir;
+  write_file_atomically(dir / "f", "12345");
+  CHECK(read_text_file(dir / "f", 5) == "12345");
+  CHECK_THROWS_WITH(read_text_file(dir / "f", 4), Contains("larger than 4 bytes"));
+}
+
+TEST_CASE("files: files whose size the system reports as 0 are read whole") {
+  CHECK(read_text_file("/proc/self/status").find("VmPeak") != std::string::npos);
+}
+
+TEST_CASE("files: of many that create one directory, exactly one did") {
+  const TemporaryDirectory dir;
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> made{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] { made += create_directory_exclusively(dir / std::to_string(round)) ? 1 : 0; });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(made == 1);
+  }
+}
+
+TEST_CASE("files: a disk that refuses the bytes leaves the old file") {
+  const TemporaryDirectory dir;
+  write_file_atomically(dir / "f", "old");
+  // A file size limit stands in for a full disk; without ignoring SIGXFSZ it would kill the test.
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit small = before;
+  small.rlim_cur = 1000;
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  std::string message;
+  try {
+    write_file_atomically(dir / "f", std::string(5000, 'x'));
+  } catch (const SystemError& error) {
+    message = error.what();
+  }
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  std::signal(SIGXFSZ, old_handler);
+  CHECK_THAT(message, Contains("cannot write") && Contains("File too large"));
+  CHECK(read_text_file(dir / "f") == "old");
+  CHECK(list_directory(dir.path()).size() == 1);
+}

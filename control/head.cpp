@@ -1,0 +1,424 @@
+#include "control/head.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+
+namespace qanat::control {
+namespace {
+
+using wire::MemberState;
+using wire::RunState;
+
+constexpr std::size_t episodes_in_mean = 100;
+// Members that left or were lost stay listed, so that shards learn which streams ended; the list is bounded.
+constexpr std::size_t departed_kept = 500;
+
+// Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
+bool is_averaged(std::string_view name) { return name.ends_with("_share") || name.ends_with("_mean"); }
+
+bool valid(const wire::EnvironmentSchema& schema) {
+  if (schema.observations.empty() || schema.observations.size() > 8 || schema.actions < 1) return false;
+  for (const auto& observation : schema.observations) {
+    if (observation.tensor.dtype > DType::f64) return false;
+    std::int64_t elements = 1;
+    for (const auto extent : observation.tensor.shape) {
+      if (extent < 1 || extent > (1 << 28) || (elements *= extent) > (1 << 28)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions options, OnMetrics on_metrics)
+    : clock_(clock),
+      log_(log),
+      options_(std::move(options)),
+      on_metrics_(std::move(on_metrics)),
+      socket_(context, wire::SocketKind::router),
+      ledger_(options_.ledger),
+      started_(clock.now()),
+      entered_(started_),
+      next_metrics_(started_),
+      last_metrics_(started_) {
+  for (const auto& address : options_.bind) addresses_.push_back(socket_.bind(address));
+  if (!options_.schema.empty()) schema_ = options_.schema.front();
+  for (const auto& address : addresses_) log_.info("listening on ", address);
+}
+
+bool Head::step() {
+  bool any = false;
+  for (const auto& message : socket_.receive_all()) {
+    any = true;
+    try {
+      handle(message);
+    } catch (const InputError& error) {
+      log_.warn("a message of ", message.peer.size(), "-byte peer was dropped: ", error.what());
+    }
+  }
+  watch();
+  advance();
+  send_grants();
+  if (clock_.now() >= next_metrics_) write_metrics();
+  return any;
+}
+
+void Head::handle(const wire::Incoming& message) {
+  switch (static_cast<wire::MessageType>(message.type)) {
+    case wire::MessageType::join: on_join(message); break;
+    case wire::MessageType::heartbeat: on_heartbeat(message); break;
+    case wire::MessageType::leave: {
+      const auto leave = wire::decode<wire::Leave>(message);
+      if (auto* entry = find(leave.incarnation)) change(*entry, MemberState::left, leave.reason);
+      break;
+    }
+    case wire::MessageType::ledger_report: {
+      const auto report = wire::decode<wire::LedgerReport>(message);
+      if (auto* entry = find(report.incarnation)) {
+        entry->last_heard = clock_.now();
+        const bool was_counting = ledger_.counting();
+        ledger_.report(report.incarnation, report.used, report.wanted, report.drawable);
+        if (!was_counting && ledger_.counting()) {
+          log_.info("replay holds ", ledger_.drawable(), " drawable items: training starts");
+        }
+      }
+      break;
+    }
+    default: throw InputError(text("type ", message.type, " is not for the head"));
+  }
+}
+
+void Head::refuse(const std::string& peer, const std::string& reason) {
+  wire::JoinReply reply;
+  reply.reason = reason;
+  auto message = wire::encode(reply);
+  (void)socket_.send_to(peer, message);
+  log_.warn("refused a member: ", reason);
+}
+
+void Head::on_join(const wire::Incoming& message) {
+  auto join = wire::decode<wire::Join>(message);
+  if (join.role > wire::Role::supervisor || join.role == wire::Role::head) {
+    return refuse(message.peer, text("role ", static_cast<int>(join.role), " cannot join"));
+  }
+  if (!join.schema.empty()) {
+    if (!valid(join.schema.front())) return refuse(message.peer, "its environment's schema is not valid");
+    if (schema_ && *schema_ != join.schema.front()) {
+      return refuse(message.peer, text("its environment is ", join.schema.front().describe(), "; this run's is ",
+                                       schema_->describe()));
+    }
+    if (!schema_) log_.info("environment: ", join.schema.front().describe());
+    schema_ = join.schema.front();
+  }
+  if (state_ >= RunState::closing && join.role != wire::Role::supervisor) {
+    return refuse(message.peer, text("the run is ", wire::name_of(state_), " (", stop_cause_, ")"));
+  }
+  Entry* entry = find(join.incarnation);
+  if (!entry) {
+    const auto index = join.index >= 0 ? join.index : free_index(join.role);
+    for (auto& other : members_) {
+      if (other.info.role == join.role && other.info.index == index && other.info.state == MemberState::alive) {
+        change(other, MemberState::lost, "replaced by a new process of the same role and index");
+      }
+    }
+    ++starts_[{join.role, index}];
+    Entry fresh;
+    fresh.info = {join.role, index, join.incarnation, MemberState::alive, join.endpoints};
+    fresh.pid = join.pid;
+    members_.push_back(std::move(fresh));
+    entry = &members_.back();
+    log_.info(wire::name_of(join.role), '-', index, " joined, pid ", join.pid, " on ", join.host);
+  }
+  entry->peer = message.peer;
+  entry->last_heard = clock_.now();
+  entry->info.state = MemberState::alive;
+  entry->info.endpoints = join.endpoints;
+  ++directory_version_;
+  if (join.role == wire::Role::replay) ledger_.join(join.incarnation, Ledger::Side::insert);
+  if (join.role == wire::Role::learner) ledger_.join(join.incarnation, Ledger::Side::draw);
+
+  wire::JoinReply reply;
+  reply.accepted = true;
+  reply.index = entry->info.index;
+  reply.epoch = options_.epoch;
+  reply.start_count = starts_[{join.role, entry->info.index}] - 1;
+  reply.run_name = options_.run_name;
+  reply.config = options_.config;
+  reply.run_dir = options_.run_dir;
+  // Only those who were there when the run was (re)started take their part from the checkpoint.
+  reply.resume_from = reply.start_count == 0 ? options_.resume_from : std::string();
+  auto answer = wire::encode(reply);
+  (void)socket_.send_to(message.peer, answer);
+  forget_old();
+}
+
+void Head::on_heartbeat(const wire::Incoming& message) {
+  auto beat = wire::decode<wire::Heartbeat>(message);
+  wire::HeartbeatReply reply;
+  Entry* entry = find(beat.incarnation);
+  if (!entry || entry->info.state != MemberState::alive) {
+    reply.known = false;
+  } else {
+    entry->last_heard = clock_.now();
+    entry->peer = message.peer;
+    entry->metrics = std::move(beat.metrics);
+    entry->traffic = beat.traffic;
+    for (const auto& episode : beat.episodes) {
+      ++episodes_total_;
+      episodes_.push_back(episode);
+      if (episodes_.size() > episodes_in_mean) episodes_.pop_front();
+    }
+    if (!beat.checkpoint.empty()) checkpoint_ = beat.checkpoint;
+    if (!beat.stop_cause.empty() && state_ < RunState::draining) request_stop(beat.stop_cause);
+  }
+  reply.epoch = options_.epoch;
+  reply.state = state_;
+  reply.stop_cause = stop_cause_;
+  if (beat.directory_version != directory_version_) {
+    wire::Directory directory{directory_version_, {}};
+    for (const auto& member : members_) directory.members.push_back(member.info);
+    reply.directory.push_back(std::move(directory));
+  }
+  if (!beat.has_schema && schema_) reply.schema.push_back(*schema_);
+  reply.env_steps = ledger_.inserted_total();
+  reply.updates = static_cast<std::uint64_t>(value("updates"));
+  if (entry && entry->info.role == wire::Role::supervisor) reply.metrics = status().metrics;
+  auto answer = wire::encode(reply);
+  (void)socket_.send_to(message.peer, answer);
+}
+
+void Head::change(Entry& entry, MemberState state, const std::string& why) {
+  if (entry.info.state == state) return;
+  entry.info.state = state;
+  ++directory_version_;
+  ledger_.leave(entry.info.incarnation);
+  log_.info(wire::name_of(entry.info.role), '-', entry.info.index, state == MemberState::left ? " left: " : " is lost: ",
+            why);
+}
+
+void Head::forget_old() {
+  std::size_t departed = 0;
+  for (const auto& member : members_) departed += member.info.state != MemberState::alive;
+  for (auto it = members_.begin(); it != members_.end() && departed > departed_kept;) {
+    if (it->info.state != MemberState::alive) {
+      it = members_.erase(it);
+      --departed;
+    } else {
+      ++it;
+    }
+  }
+}
+
+void Head::watch() {
+  const auto now = clock_.now();
+  for (auto& member : members_) {
+    if (member.info.state == MemberState::alive && now - member.last_heard > options_.lost_after) {
+      change(member, MemberState::lost, text("nothing heard for ", options_.lost_after.count(), " s"));
+    }
+  }
+}
+
+void Head::enter(RunState state, const std::string& why) {
+  state_ = state;
+  entered_ = clock_.now();
+  log_.info("the run is ", wire::name_of(state), why.empty() ? "" : ": ", why);
+}
+
+void Head::request_stop(const std::string& cause) {
+  if (state_ >= RunState::draining) return;
+  stop_cause_ = cause;
+  ledger_.release();  // what is under way must be able to finish
+  enter(RunState::draining, cause);
+}
+
+void Head::advance() {
+  const bool overdue = clock_.now() - entered_ > options_.drain_limit;
+  switch (state_) {
+    case RunState::starting:
+      if (alive(wire::Role::learner) > 0 && alive(wire::Role::replay) >= static_cast<std::size_t>(options_.expected_shards)) {
+        enter(RunState::running, "");
+      }
+      break;
+    case RunState::running:
+      if (options_.stop_env_steps > 0 && ledger_.inserted_total() >= options_.stop_env_steps) {
+        request_stop("env_steps");
+      } else if (options_.stop_wall_seconds > 0 && wall_seconds() >= options_.stop_wall_seconds) {
+        request_stop("wall_seconds");
+      }
+      break;
+    case RunState::draining:
+      if (alive(wire::Role::actor) == 0 || overdue) enter(RunState::closing, overdue ? "some actors did not leave" : "");
+      break;
+    case RunState::closing:
+      // Saving a large replay takes as long as it takes: only a lost learner ends the wait.
+      if (alive(wire::Role::learner) == 0) enter(RunState::ended, "");
+      break;
+    case RunState::ended: break;
+  }
+}
+
+bool Head::finished() const {
+  if (state_ != RunState::ended) return false;
+  const bool overdue = clock_.now() - entered_ > options_.drain_limit;
+  std::size_t left = 0;
+  for (const auto& member : members_) {
+    left += member.info.state == MemberState::alive && member.info.role != wire::Role::supervisor;
+  }
+  return left == 0 || overdue;
+}
+
+void Head::send_grants() {
+  for (const auto& grant : ledger_.grants()) {
+    if (auto* entry = find(grant.member)) {
+      auto message = wire::encode(wire::LedgerGrant{grant.granted, ledger_.counting(), ledger_.balance()});
+      (void)socket_.send_to(entry->peer, message);  // lost: the member asks again
+    }
+  }
+  report_waiting();
+}
+
+// Says in the log why one side waits, at most once in ten seconds and when it changes.
+void Head::report_waiting() {
+  if (state_ != RunState::running || clock_.now() < next_waiting_) return;
+  const auto waiting = ledger_.waiting();
+  if (waiting.empty()) return;
+  log_.info(waiting);
+  next_waiting_ = clock_.now() + std::chrono::seconds(10);
+}
+
+std::size_t Head::alive(wire::Role role) const {
+  return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [&](const Entry& member) {
+    return member.info.role == role && member.info.state == MemberState::alive;
+  }));
+}
+
+std::int64_t Head::free_index(wire::Role role) const {
+  std::set<std::int64_t> taken;
+  for (const auto& member : members_) {
+    if (member.info.role == role && member.info.state == MemberState::alive) taken.insert(member.info.index);
+  }
+  std::int64_t index = 0;
+  while (taken.contains(index)) ++index;
+  return index;
+}
+
+Head::Entry* Head::find(std::uint64_t incarnation) {
+  for (auto& member : members_) {
+    if (member.info.incarnation == incarnation) return &member;
+  }
+  return nullptr;
+}
+
+double Head::wall_seconds() const { return options_.wall_before + seconds(clock_.now() - started_); }
+
+std::vector<std::pair<std::string, double>> Head::gather_metrics() const {
+  std::map<std::string, std::pair<double, int>> sums;
+  for (const auto& member : members_) {
+    if (member.info.state != MemberState::alive) continue;
+    for (const auto& [name, value] : member.metrics) {
+      auto& [sum, count] = sums[name];
+      sum += value;
+      ++count;
+    }
+  }
+  std::vector<std::pair<std::string, double>> out;
+  for (const auto& [name, entry] : sums) {
+    out.emplace_back(name, is_averaged(name) ? entry.first / entry.second : entry.first);
+  }
+  return out;
+}
+
+double Head::value(std::string_view name) const {
+  double sum = 0;
+  for (const auto& member : members_) {
+    if (member.info.state == MemberState::lost) continue;
+    for (const auto& [known, value] : member.metrics) sum += known == name ? value : 0;
+  }
+  return sum;
+}
+
+HeadStatus Head::status() const {
+  HeadStatus out;
+  out.state = state_;
+  out.stop_cause = stop_cause_;
+  out.epoch = options_.epoch;
+  out.env_steps = ledger_.inserted_total();
+  out.updates = static_cast<std::uint64_t>(value("updates"));
+  out.wall_seconds = wall_seconds();
+  out.checkpoint = checkpoint_;
+  out.metrics = gather_metrics();
+  std::erase_if(out.metrics, [](const auto& metric) { return metric.first == "updates" || metric.first == "weights_version_mean"; });
+  const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
+  for (const auto& [name, rate] : rates_) out.metrics.emplace_back(name, rate);
+  add("replay_ratio", ledger_.actual_ratio());
+  add("ledger_balance", ledger_.balance());
+  add("actors", static_cast<double>(alive(wire::Role::actor)));
+  add("episodes", static_cast<double>(episodes_total_));
+  for (const auto& [name, version] : gather_metrics()) {
+    if (name == "weights_version_mean") add("policy_lag_updates", std::max(0.0, static_cast<double>(out.updates) - version));
+  }
+  if (!episodes_.empty()) {
+    double returns = 0;
+    double lengths = 0;
+    for (const auto& [episode_return, length] : episodes_) {
+      returns += episode_return;
+      lengths += static_cast<double>(length);
+    }
+    add("episode_return_mean", returns / static_cast<double>(episodes_.size()));
+    add("episode_length_mean", lengths / static_cast<double>(episodes_.size()));
+  }
+  std::map<std::pair<wire::Role, std::int64_t>, MemberSummary> newest;
+  for (const auto& member : members_) {
+    auto& entry = newest[{member.info.role, member.info.index}];
+    entry.role = member.info.role;
+    entry.index = member.info.index;
+    entry.pid = member.pid;
+    entry.starts = starts_.at({member.info.role, member.info.index});
+    for (std::size_t i = 0; i < entry.traffic.size(); ++i) entry.traffic[i] += member.traffic[i];
+  }
+  for (const auto& [key, entry] : newest) out.members.push_back(entry);
+  return out;
+}
+
+void Head::write_metrics() {
+  const auto now = clock_.now();
+  const double elapsed = seconds(now - last_metrics_);
+  const auto env_steps = ledger_.inserted_total();
+  const double updates = value("updates");
+  if (elapsed > 0) {
+    rates_ = {{"env_steps_per_second", static_cast<double>(env_steps - std::min(env_steps, last_env_steps_)) / elapsed},
+              {"updates_per_second", std::max(0.0, updates - last_updates_) / elapsed}};
+  }
+  last_env_steps_ = env_steps;
+  last_updates_ = updates;
+  last_metrics_ = now;
+  next_metrics_ = now + std::chrono::duration_cast<Nanoseconds>(options_.metrics_every);
+  if (on_metrics_) on_metrics_(status());
+}
+
+void Head::save(ByteWriter& out) const {
+  ledger_.save(out);
+  out.put(wall_seconds());
+  out.put(episodes_total_);
+  out.put<std::uint64_t>(episodes_.size());
+  for (const auto& [episode_return, length] : episodes_) {
+    out.put(episode_return);
+    out.put(length);
+  }
+}
+
+void Head::load(ByteReader& in) {
+  ledger_.load(in);
+  options_.wall_before = in.get<double>("wall seconds");
+  episodes_total_ = in.get<std::uint64_t>("episodes");
+  episodes_.clear();
+  for (auto count = in.get_count("recent episodes", episodes_in_mean, 16); count > 0; --count) {
+    const auto episode_return = in.get<double>("return");
+    episodes_.emplace_back(episode_return, in.get<std::int64_t>("length"));
+  }
+  last_env_steps_ = ledger_.inserted_total();
+}
+
+}  // namespace qanat::control

@@ -1,0 +1,139 @@
+// The head: who is in the run, which epoch it is, how far it got, and who may insert or draw how much.
+//
+// Small and replaceable: its state is one small file (save/load), members join again by themselves when it
+// restarts. It never touches experience or weights. A control::Role: one thread, never blocks.
+//
+// A run goes starting -> running (a learner and all expected shards are in) -> draining (a stop condition was
+// met: actors finish and leave) -> closing (the learner saves and leaves) -> ended (everybody leaves).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/ledger.h"
+#include "control/role.h"
+#include "core/log.h"
+#include "wire/messages.h"
+
+namespace qanat::control {
+
+struct HeadOptions {
+  std::vector<std::string> bind;  // "tcp://127.0.0.1:*", "ipc:///..."
+  std::string run_name;
+  std::string run_dir;
+  std::string config;       // the resolved YAML that joining members are handed
+  std::string resume_from;  // checkpoint directory, or empty
+  std::uint64_t epoch = 1;
+  LedgerOptions ledger;
+  std::int64_t expected_shards = 1;
+  std::uint64_t stop_env_steps = 0;  // 0: never
+  double stop_wall_seconds = 0;      // 0: never
+  double wall_before = 0;            // seconds the run took before it was resumed
+  Seconds lost_after{60};            // silence after which a member counts as lost
+  Seconds drain_limit{8};            // how long a phase of the end may take before it goes on without
+  Seconds metrics_every{1};
+  std::vector<wire::EnvironmentSchema> schema;  // none: the first actor's holds
+};
+
+struct MemberSummary {
+  wire::Role role = wire::Role::actor;
+  std::int64_t index = 0;
+  std::int64_t pid = 0;
+  std::uint64_t starts = 0;  // how often this role and index joined with a new incarnation
+  std::array<std::uint64_t, 5> traffic{};
+};
+
+struct HeadStatus {
+  wire::RunState state = wire::RunState::starting;
+  std::string stop_cause;
+  std::uint64_t epoch = 0;
+  std::uint64_t env_steps = 0;
+  std::uint64_t updates = 0;
+  double wall_seconds = 0;
+  std::string checkpoint;
+  std::vector<std::pair<std::string, double>> metrics;
+  std::vector<MemberSummary> members;  // every process that ever took part: the newest of each role and index
+};
+
+class Head : public Role {
+ public:
+  // Called every `metrics_every` with the run's newest values.
+  using OnMetrics = std::function<void(const HeadStatus&)>;
+
+  Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions options, OnMetrics on_metrics);
+
+  bool step() override;
+  [[nodiscard]] std::vector<wire::Socket*> sockets() override { return {&socket_}; }
+  [[nodiscard]] bool finished() const override;
+  void request_stop(const std::string& cause) override;
+
+  // Where it listens, in the order of options.bind.
+  [[nodiscard]] const std::vector<std::string>& addresses() const { return addresses_; }
+  [[nodiscard]] HeadStatus status() const;
+  [[nodiscard]] const Ledger& ledger() const { return ledger_; }
+
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in);
+
+ private:
+  struct Entry {
+    wire::MemberInfo info;
+    std::string peer;
+    std::int64_t pid = 0;
+    Nanoseconds last_heard{0};
+    std::vector<std::pair<std::string, double>> metrics;
+    std::array<std::uint64_t, 5> traffic{};
+  };
+
+  void handle(const wire::Incoming& message);
+  void on_join(const wire::Incoming& message);
+  void on_heartbeat(const wire::Incoming& message);
+  void refuse(const std::string& peer, const std::string& reason);
+  void change(Entry& entry, wire::MemberState state, const std::string& why);
+  void forget_old();
+  void advance();
+  void enter(wire::RunState state, const std::string& why);
+  void send_grants();
+  void watch();
+  void report_waiting();
+  void write_metrics();
+  [[nodiscard]] std::size_t alive(wire::Role role) const;
+  [[nodiscard]] std::int64_t free_index(wire::Role role) const;
+  [[nodiscard]] Entry* find(std::uint64_t incarnation);
+  [[nodiscard]] double value(std::string_view name) const;
+  [[nodiscard]] std::vector<std::pair<std::string, double>> gather_metrics() const;
+  [[nodiscard]] double wall_seconds() const;
+
+  const Clock& clock_;
+  Logger& log_;
+  HeadOptions options_;
+  OnMetrics on_metrics_;
+  wire::Socket socket_;
+  std::vector<std::string> addresses_;
+  Ledger ledger_;
+  std::vector<Entry> members_;
+  std::uint64_t directory_version_ = 1;
+  std::map<std::pair<wire::Role, std::int64_t>, std::uint64_t> starts_;
+  std::optional<wire::EnvironmentSchema> schema_;
+  wire::RunState state_ = wire::RunState::starting;
+  std::string stop_cause_;
+  std::string checkpoint_;
+  Nanoseconds started_;
+  Nanoseconds entered_{0};
+  Nanoseconds next_metrics_{0};
+  std::deque<std::pair<double, std::int64_t>> episodes_;  // the last 100
+  std::uint64_t episodes_total_ = 0;
+  std::vector<std::pair<std::string, double>> rates_;
+  std::uint64_t last_env_steps_ = 0;
+  double last_updates_ = 0;
+  Nanoseconds last_metrics_{0};
+  std::string said_waiting_;
+  Nanoseconds next_waiting_{0};
+};
+
+}  // namespace qanat::control

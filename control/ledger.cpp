@@ -1,0 +1,135 @@
+#include "control/ledger.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace qanat::control {
+
+Ledger::Ledger(LedgerOptions options) : options_(options) {
+  if (!(options_.ratio >= 0)) throw ConfigError(text("replay ratio: saw ", options_.ratio, ", wanted 0 or more"));
+  if (options_.min_size < 1) throw ConfigError("min_size: saw 0, wanted at least 1");
+}
+
+void Ledger::join(std::uint64_t member, Side side) {
+  auto& entry = members_[member];
+  entry.side = side;
+  entry.present = true;
+}
+
+void Ledger::leave(std::uint64_t member) {
+  const auto found = members_.find(member);
+  if (found == members_.end()) return;
+  (found->second.side == Side::insert ? gone_inserted_ : gone_drawn_) += found->second.used;
+  members_.erase(found);
+}
+
+void Ledger::report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable) {
+  const auto found = members_.find(member);
+  if (found == members_.end()) return;
+  auto& entry = found->second;
+  entry.used = std::max(entry.used, used);
+  entry.wanted = std::max(wanted, entry.used);
+  entry.granted = std::max(entry.granted, entry.used);
+  entry.drawable = drawable;
+  if (!counting_ && this->drawable() >= options_.min_size) {
+    counting_ = true;
+    // What is inserted or leased at this moment was free; a lease that is not used counts when it is.
+    inserted_before_ = inserted_total();
+  }
+}
+
+std::uint64_t Ledger::used(Side side) const {
+  std::uint64_t sum = 0;
+  for (const auto& [id, entry] : members_) sum += entry.side == side ? entry.used : 0;
+  return sum;
+}
+
+std::uint64_t Ledger::leased(Side side) const {
+  std::uint64_t sum = 0;
+  for (const auto& [id, entry] : members_) sum += entry.side == side ? entry.granted - entry.used : 0;
+  return sum;
+}
+
+double Ledger::room(Side side) const {
+  const double free = 1e15;
+  if (released_) return free;
+  if (!counting_) return side == Side::insert ? free : 0;
+  if (options_.ratio == 0) return free;
+  if (side == Side::insert) {
+    return (options_.window / 2 - balance()) / options_.ratio - static_cast<double>(leased(side));
+  }
+  return options_.window / 2 + balance() - static_cast<double>(leased(side));
+}
+
+std::vector<Ledger::Grant> Ledger::grants() {
+  std::vector<Grant> out;
+  for (const auto side : {Side::insert, Side::draw}) {
+    std::size_t asking = 0;
+    for (const auto& [id, entry] : members_) asking += entry.side == side && entry.wanted > entry.granted;
+    for (auto& [id, entry] : members_) {
+      if (entry.side != side || entry.wanted <= entry.granted) continue;
+      const double share = std::floor(room(side) / static_cast<double>(asking--));
+      if (share < 1) continue;
+      entry.granted += std::min(entry.wanted - entry.granted, static_cast<std::uint64_t>(share));
+      out.push_back({id, entry.granted});
+    }
+  }
+  return out;
+}
+
+std::uint64_t Ledger::granted(std::uint64_t member) const {
+  const auto found = members_.find(member);
+  return found == members_.end() ? 0 : found->second.granted;
+}
+
+double Ledger::balance() const {
+  if (!counting_) return 0;
+  return options_.ratio * static_cast<double>(inserted_total() - inserted_before_) - static_cast<double>(drawn_total());
+}
+
+std::uint64_t Ledger::inserted_total() const { return gone_inserted_ + used(Side::insert); }
+std::uint64_t Ledger::drawn_total() const { return gone_drawn_ + used(Side::draw); }
+
+double Ledger::actual_ratio() const {
+  const auto inserted = inserted_total() - inserted_before_;
+  return counting_ && inserted > 0 ? static_cast<double>(drawn_total()) / static_cast<double>(inserted) : 0;
+}
+
+std::uint64_t Ledger::drawable() const {
+  std::uint64_t sum = 0;
+  for (const auto& [id, entry] : members_) sum += entry.side == Side::insert ? entry.drawable : 0;
+  return sum;
+}
+
+std::string Ledger::waiting() const {
+  bool inserts = false;
+  bool draws = false;
+  for (const auto& [id, entry] : members_) {
+    if (entry.wanted > entry.granted) (entry.side == Side::insert ? inserts : draws) = true;
+  }
+  if (draws && !counting_) return text("draws wait: ", drawable(), " items are drawable, ", options_.min_size, " wanted");
+  const auto sum = text("ratio ", options_.ratio, " * inserted ", inserted_total() - inserted_before_, " - drawn ",
+                        drawn_total(), " = ", balance(), ", window +-", options_.window / 2);
+  if (inserts && !draws) return "inserts are held, the learner is behind: " + sum;
+  if (draws && !inserts) return "draws wait, the actors are behind: " + sum;
+  return {};
+}
+
+void Ledger::save(ByteWriter& out) const {
+  out.put(inserted_total());
+  out.put(drawn_total());
+  out.put(inserted_before_);
+  out.put(counting_);
+}
+
+void Ledger::load(ByteReader& in) {
+  gone_inserted_ = in.get<std::uint64_t>("inserted");
+  gone_drawn_ = in.get<std::uint64_t>("drawn");
+  inserted_before_ = in.get<std::uint64_t>("inserted before counting");
+  counting_ = in.get<bool>("counting");
+  if (inserted_before_ > gone_inserted_) throw InputError("ledger: more steps before counting than in all");
+}
+
+}  // namespace qanat::control

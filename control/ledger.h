@@ -1,0 +1,83 @@
+// The replay-ratio ledger: balance = ratio * inserted - drawn, kept within a window by leasing credits.
+//
+// Shards lease insert credits (steps), learners draw credits (trained steps). All counts are cumulative over
+// a member's life, so lost or repeated messages change nothing. Counting starts when `min_size` items are
+// drawable; until then inserts are free and nothing may be drawn. A member that falls silent gives its
+// unused lease back. Pure arithmetic: no clock, no sockets. One owner.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+
+namespace qanat::control {
+
+struct LedgerOptions {
+  double ratio = 1;            // trained steps per inserted step; 0: both sides run free
+  std::uint64_t min_size = 1;  // drawable items before counting starts
+  double window = 1024;        // width of the balance's range, trained steps: [-window/2, window/2]
+};
+
+class Ledger {
+ public:
+  enum class Side { insert, draw };
+  struct Grant {
+    std::uint64_t member;
+    std::uint64_t granted;
+  };
+
+  explicit Ledger(LedgerOptions options);
+
+  void join(std::uint64_t member, Side side);  // again: nothing happens
+  // The unused lease returns; what was used stays counted.
+  void leave(std::uint64_t member);
+  // Counts that fall are ignored (an old message).
+  void report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable);
+  // Ends the coupling: everybody gets what they want. For draining.
+  void release() { released_ = true; }
+
+  // New grants since the last call, smallest member first.
+  [[nodiscard]] std::vector<Grant> grants();
+
+  [[nodiscard]] std::uint64_t granted(std::uint64_t member) const;
+  [[nodiscard]] bool counting() const { return counting_; }
+  [[nodiscard]] double balance() const;
+  // All steps ever inserted or drawn, and those since counting started.
+  [[nodiscard]] std::uint64_t inserted_total() const;
+  [[nodiscard]] std::uint64_t drawn_total() const;
+  // drawn / inserted since counting started; 0 before.
+  [[nodiscard]] double actual_ratio() const;
+  [[nodiscard]] std::uint64_t drawable() const;
+  // Who waits and for what, with the sum; empty when nobody does.
+  [[nodiscard]] std::string waiting() const;
+  [[nodiscard]] const LedgerOptions& options() const { return options_; }
+
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in);  // throws InputError
+
+ private:
+  struct Member {
+    Side side = Side::insert;
+    bool present = true;
+    std::uint64_t used = 0;
+    std::uint64_t wanted = 0;
+    std::uint64_t granted = 0;
+    std::uint64_t drawable = 0;
+  };
+  [[nodiscard]] std::uint64_t used(Side side) const;
+  [[nodiscard]] std::uint64_t leased(Side side) const;
+  [[nodiscard]] double room(Side side) const;
+
+  LedgerOptions options_;
+  std::map<std::uint64_t, Member> members_;
+  std::uint64_t gone_inserted_ = 0;  // used by members that were forgotten
+  std::uint64_t gone_drawn_ = 0;
+  std::uint64_t inserted_before_ = 0;  // inserted when counting started
+  bool counting_ = false;
+  bool released_ = false;
+};
+
+}  // namespace qanat::control

@@ -1,0 +1,221 @@
+#include "control/member.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+
+#include "core/error.h"
+
+namespace qanat::control {
+namespace {
+
+constexpr Milliseconds join_retry{500};
+constexpr Seconds next_address_after{5};
+// A lease that is short is asked for again this often, in case the head lost the question.
+constexpr Milliseconds lease_retry{20};
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::string identity_of(const MemberOptions& options) {
+  return text(wire::name_of(options.role), '-', options.incarnation);
+}
+
+}  // namespace
+
+std::uint64_t new_incarnation() {
+  std::random_device entropy;
+  std::uint64_t number = 0;
+  while (number == 0) number = (std::uint64_t{entropy()} << 32) | entropy();
+  return number;
+}
+
+Member::Member(wire::Context& context, const Clock& clock, MemberOptions options)
+    : context_(context),
+      clock_(clock),
+      options_(std::move(options)),
+      socket_(context, wire::SocketKind::dealer, {.identity = identity_of(options_)}),
+      last_heard_(clock.now()) {
+  if (options_.head.empty()) throw ConfigError("the head's address is missing; wanted --connect tcp://HOST:PORT");
+  if (!options_.schema.empty()) schema_ = options_.schema.front();
+  beat_.incarnation = lease_.incarnation = options_.incarnation;
+  socket_.connect(options_.head[head_]);
+}
+
+void Member::open_socket() {
+  socket_ = wire::Socket(context_, wire::SocketKind::dealer, {.identity = identity_of(options_)});
+  socket_.connect(options_.head[head_]);
+}
+
+bool Member::step() {
+  bool any = false;
+  for (const auto& message : socket_.receive_all()) {
+    any = true;
+    last_heard_ = clock_.now();
+    handle(message);
+  }
+  const auto now = clock_.now();
+  if (!welcome_ || rejoin_) {
+    if (!welcome_ && options_.head.size() > 1 && now - last_heard_ > next_address_after) {
+      head_ = (head_ + 1) % options_.head.size();
+      last_heard_ = now;
+      open_socket();
+    }
+    if (now >= next_join_) send_join();
+    return any;
+  }
+  if (now >= next_beat_) send_beat();
+  if (lease_.wanted > grant_.granted && now >= next_report_) report(true);
+  return any;
+}
+
+void Member::send_join() {
+  wire::Join join;
+  join.role = options_.role;
+  join.index = welcome_ ? welcome_->index : options_.index;
+  join.incarnation = options_.incarnation;
+  join.pid = getpid();
+  join.host = host_name();
+  join.commit = options_.commit;
+  join.endpoints = options_.endpoints;
+  join.schema = options_.schema;
+  auto message = wire::encode(join);
+  (void)socket_.send(message);  // would block: tried again in a moment
+  next_join_ = clock_.now() + join_retry;
+}
+
+void Member::send_beat() {
+  beat_.directory_version = directory_.version;
+  beat_.has_schema = schema_.has_value();
+  auto message = wire::encode(beat_);
+  if (socket_.send(message) == wire::Sent::yes) beat_.episodes.clear();
+  next_beat_ = clock_.now() + options_.heartbeat;
+}
+
+void Member::handle(const wire::Incoming& message) {
+  switch (static_cast<wire::MessageType>(message.type)) {
+    case wire::MessageType::join_reply: {
+      auto reply = wire::decode<wire::JoinReply>(message);
+      if (!reply.accepted) throw ConfigError("the head refused us: " + reply.reason);
+      epoch_ = reply.epoch;
+      rejoin_ = false;
+      if (!welcome_) welcome_ = std::move(reply);
+      reported_ = {};
+      directory_.version = 0;
+      break;
+    }
+    case wire::MessageType::heartbeat_reply: {
+      auto reply = wire::decode<wire::HeartbeatReply>(message);
+      if (!reply.known) {
+        rejoin_ = true;
+        break;
+      }
+      epoch_ = std::max(epoch_, reply.epoch);
+      state_ = reply.state;
+      stop_cause_ = reply.stop_cause;
+      env_steps_ = reply.env_steps;
+      updates_ = reply.updates;
+      run_metrics_ = std::move(reply.metrics);
+      if (!reply.directory.empty()) directory_ = std::move(reply.directory.front());
+      if (!reply.schema.empty()) schema_ = std::move(reply.schema.front());
+      break;
+    }
+    case wire::MessageType::ledger_grant: {
+      const auto grant = wire::decode<wire::LedgerGrant>(message);
+      const auto before = grant_.granted;
+      grant_ = grant;
+      grant_.granted = std::max(before, grant.granted);
+      break;
+    }
+    default:
+      throw InputError(text("the head sent a message of type ", message.type, ", which members do not take"));
+  }
+}
+
+bool Member::abandoned() const { return clock_.now() - last_heard_ > options_.give_up; }
+
+std::vector<const wire::MemberInfo*> Member::alive(wire::Role role) const {
+  std::vector<const wire::MemberInfo*> out;
+  for (const auto& member : directory_.members) {
+    if (member.role == role && member.state == wire::MemberState::alive) out.push_back(&member);
+  }
+  std::sort(out.begin(), out.end(), [](const auto* a, const auto* b) { return a->index < b->index; });
+  return out;
+}
+
+std::string Member::address_of(const wire::MemberInfo& member, std::string_view service) const {
+  const auto& head = options_.head[head_];
+  const auto scheme = head.substr(0, head.find("://") + 3);
+  for (const auto& endpoint : member.endpoints) {
+    if (endpoint.service != service) continue;
+    const std::string* chosen = nullptr;
+    for (const auto& address : endpoint.addresses) {
+      if (address.starts_with(scheme)) chosen = &address;
+    }
+    for (const auto& address : endpoint.addresses) {
+      if (!chosen && address.starts_with("tcp://")) chosen = &address;
+    }
+    if (!chosen) return {};
+    const std::string wildcard = "tcp://0.0.0.0:";
+    if (chosen->starts_with(wildcard) && scheme == "tcp://") {
+      const auto host = head.substr(scheme.size(), head.rfind(':') - scheme.size());
+      return "tcp://" + host + ":" + chosen->substr(wildcard.size());
+    }
+    return *chosen;
+  }
+  return {};
+}
+
+void Member::set_metric(std::string_view name, double value) {
+  for (auto& [known, newest] : beat_.metrics) {
+    if (known == name) {
+      newest = value;
+      return;
+    }
+  }
+  beat_.metrics.emplace_back(name, value);
+}
+
+void Member::set_traffic(const wire::Traffic& traffic) {
+  beat_.traffic = {traffic.messages_in, traffic.messages_out, traffic.bytes_in, traffic.bytes_out, traffic.refused};
+}
+
+void Member::stop_run(std::string cause) {
+  if (!beat_.stop_cause.empty()) return;
+  beat_.stop_cause = std::move(cause);
+  heartbeat_now();
+}
+
+void Member::use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable) {
+  lease_.used = used;
+  lease_.wanted = wanted;
+  lease_.drawable = drawable;
+  if (welcome_ && !rejoin_) report(false);
+}
+
+// The other side waits for what we used, so it is told soon; but not at every step, which would cost a message
+// a batch: when the lease is short and the question is new, or an eighth of the lease has been used since.
+void Member::report(bool urgent) {
+  const bool question = lease_.wanted > grant_.granted && lease_.wanted > reported_.wanted;
+  const auto news = lease_.used - reported_.used;
+  const bool enough = news * 8 >= std::max<std::uint64_t>(8, lease_.wanted - std::min(lease_.wanted, lease_.used));
+  const bool first = reported_.incarnation == 0;
+  if (!urgent && !question && !enough && !first && clock_.now() < next_report_) return;
+  if (!urgent && !question && !first && news == 0 && lease_.drawable == reported_.drawable) return;
+  auto message = wire::encode(lease_);
+  if (socket_.send(message) == wire::Sent::yes) reported_ = lease_;
+  next_report_ = clock_.now() + lease_retry;
+}
+
+void Member::leave(const std::string& reason) {
+  if (!welcome_) return;
+  send_beat();
+  auto message = wire::encode(wire::Leave{options_.incarnation, reason});
+  (void)socket_.send(message);  // a head that cannot hear it notices our silence
+}
+
+}  // namespace qanat::control

@@ -1,0 +1,305 @@
+#include "wire/socket.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <zmq.hpp>
+
+#include "core/checksum.h"
+#include "core/error.h"
+
+namespace qanat::wire {
+namespace {
+
+constexpr std::uint32_t magic = 0x544e4151;  // "QANT"
+
+// Stands before the head in a message's first frame. Little-endian, as every machine we run on.
+struct Envelope {
+  std::uint32_t magic;
+  std::uint16_t protocol;
+  std::uint16_t type;
+  std::uint32_t head_bytes;
+  std::uint32_t parts;
+  std::uint64_t checksum;  // of the head and all parts
+};
+static_assert(sizeof(Envelope) == 24);
+
+zmq_msg_t* raw(void* storage) { return static_cast<zmq_msg_t*>(storage); }
+
+std::uint64_t checksum_of(std::span<const std::byte> head, std::span<const Frame> parts) {
+  Checksum sum;
+  sum.add(head);
+  for (const auto& part : parts) sum.add(part.bytes());
+  return sum.value();
+}
+
+zmq::socket_type type_of(SocketKind kind) {
+  switch (kind) {
+    case SocketKind::router: return zmq::socket_type::router;
+    case SocketKind::dealer: return zmq::socket_type::dealer;
+    case SocketKind::publisher: return zmq::socket_type::pub;
+    case SocketKind::subscriber: return zmq::socket_type::sub;
+  }
+  return zmq::socket_type::dealer;
+}
+
+}  // namespace
+
+Frame::Frame() { zmq_msg_init(raw(storage_)); }
+
+Frame::Frame(std::size_t bytes) {
+  if (zmq_msg_init_size(raw(storage_), bytes) != 0) throw SystemError(text("no memory for a frame of ", bytes, " bytes"));
+}
+
+Frame::~Frame() { zmq_msg_close(raw(storage_)); }
+
+Frame::Frame(Frame&& other) noexcept {
+  zmq_msg_init(raw(storage_));
+  zmq_msg_move(raw(storage_), raw(other.storage_));
+}
+
+Frame& Frame::operator=(Frame&& other) noexcept {
+  if (this != &other) zmq_msg_move(raw(storage_), raw(other.storage_));
+  return *this;
+}
+
+Frame Frame::copy_of(std::span<const std::byte> bytes) {
+  Frame frame(bytes.size());
+  if (!bytes.empty()) std::memcpy(frame.mutable_bytes().data(), bytes.data(), bytes.size());
+  return frame;
+}
+
+std::span<const std::byte> Frame::bytes() const {
+  auto* message = raw(storage_);
+  return {static_cast<const std::byte*>(zmq_msg_data(message)), zmq_msg_size(message)};
+}
+
+std::span<std::byte> Frame::mutable_bytes() {
+  auto* message = raw(storage_);
+  return {static_cast<std::byte*>(zmq_msg_data(message)), zmq_msg_size(message)};
+}
+
+Frame Frame::share() {
+  Frame twin;
+  zmq_msg_copy(raw(twin.storage_), raw(storage_));
+  return twin;
+}
+
+static_assert(sizeof(zmq_msg_t) <= 64);
+
+Traffic& Traffic::operator+=(const Traffic& other) {
+  messages_in += other.messages_in;
+  messages_out += other.messages_out;
+  bytes_in += other.bytes_in;
+  bytes_out += other.bytes_out;
+  refused += other.refused;
+  return *this;
+}
+
+struct Context::Impl {
+  explicit Impl(int io_threads) : context(io_threads) {}
+  zmq::context_t context;
+};
+
+Context::Context(int io_threads) : impl_(std::make_unique<Impl>(io_threads)) {}
+Context::~Context() = default;
+
+struct Socket::Impl {
+  Impl(zmq::context_t& context, SocketKind socket_kind, SocketOptions socket_options)
+      : socket(context, type_of(socket_kind)), kind(socket_kind), options(std::move(socket_options)) {}
+
+  std::optional<Incoming> receive_raw(bool& got_any);
+  bool check(const std::vector<Frame>& frames, Incoming& out);
+  bool refuse(std::string why) {
+    ++traffic.refused;
+    refusal = std::move(why);
+    return false;
+  }
+
+  zmq::socket_t socket;
+  SocketKind kind;
+  SocketOptions options;
+  Traffic traffic;
+  std::string refusal;
+};
+
+Socket::Socket(Context& context, SocketKind kind, SocketOptions options)
+    : impl_(std::make_unique<Impl>(context.impl_->context, kind, std::move(options))) {
+  auto& socket = impl_->socket;
+  const auto& wanted = impl_->options;
+  socket.set(zmq::sockopt::linger, static_cast<int>(wanted.linger.count()));
+  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(wanted.max_frame_bytes));
+  socket.set(zmq::sockopt::sndhwm, wanted.send_queue);
+  socket.set(zmq::sockopt::rcvhwm, wanted.receive_queue);
+  socket.set(zmq::sockopt::reconnect_ivl, 50);       // milliseconds; doubles up to the maximum
+  socket.set(zmq::sockopt::reconnect_ivl_max, 2000);
+  // A peer that is gone without closing (host lost) is noticed; a pause of a few seconds is not an end.
+  socket.set(zmq::sockopt::heartbeat_ivl, 10'000);
+  socket.set(zmq::sockopt::heartbeat_timeout, 60'000);
+  socket.set(zmq::sockopt::heartbeat_ttl, 60'000);
+  if (kind == SocketKind::router) {
+    socket.set(zmq::sockopt::router_mandatory, true);
+    socket.set(zmq::sockopt::router_handover, true);
+  }
+  if (!wanted.identity.empty()) socket.set(zmq::sockopt::routing_id, wanted.identity);
+  if (kind == SocketKind::subscriber) socket.set(zmq::sockopt::subscribe, "");
+}
+
+Socket::~Socket() = default;
+Socket::Socket(Socket&&) noexcept = default;
+Socket& Socket::operator=(Socket&&) noexcept = default;
+
+std::string Socket::bind(const std::string& endpoint) {
+  try {
+    impl_->socket.bind(endpoint);
+  } catch (const zmq::error_t& error) {
+    throw SystemError(text("cannot bind to ", endpoint, ": ", error.what()));
+  }
+  return impl_->socket.get(zmq::sockopt::last_endpoint);
+}
+
+void Socket::connect(const std::string& endpoint) {
+  try {
+    impl_->socket.connect(endpoint);
+  } catch (const zmq::error_t& error) {
+    throw SystemError(text("cannot connect to ", endpoint, ": ", error.what(),
+                           "; wanted tcp://HOST:PORT, ipc://PATH or inproc://NAME"));
+  }
+}
+
+Sent Socket::send(Message& message) { return send_to({}, message); }
+
+Sent Socket::send_to(std::string_view peer, Message& message) {
+  auto& socket = impl_->socket;
+  Envelope envelope{magic, protocol_version, message.type, static_cast<std::uint32_t>(message.head.size()),
+                    static_cast<std::uint32_t>(message.parts.size()), checksum_of(message.head, message.parts)};
+  try {
+    if (impl_->kind == SocketKind::router) {
+      if (!socket.send(zmq::buffer(peer), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return Sent::would_block;
+    }
+    zmq::message_t first(sizeof envelope + message.head.size());
+    std::memcpy(first.data(), &envelope, sizeof envelope);
+    if (!message.head.empty()) {
+      std::memcpy(static_cast<std::byte*>(first.data()) + sizeof envelope, message.head.data(), message.head.size());
+    }
+    std::size_t bytes = first.size();
+    const auto flags = [&](bool more) {
+      return more ? zmq::send_flags::sndmore | zmq::send_flags::dontwait : zmq::send_flags::dontwait;
+    };
+    if (!socket.send(first, flags(!message.parts.empty()))) return Sent::would_block;
+    // Once the first part is taken, ZeroMQ takes the rest: multipart messages are atomic.
+    for (std::size_t i = 0; i < message.parts.size(); ++i) {
+      bytes += message.parts[i].size();
+      const int more = i + 1 < message.parts.size() ? ZMQ_SNDMORE : 0;
+      if (zmq_msg_send(raw(message.parts[i].native()), socket.handle(), more) < 0) throw zmq::error_t();
+    }
+    ++impl_->traffic.messages_out;
+    impl_->traffic.bytes_out += bytes;
+  } catch (const zmq::error_t& error) {
+    if (error.num() == EHOSTUNREACH) return Sent::unreachable;
+    throw SystemError(text("sending failed: ", error.what()));
+  }
+  return Sent::yes;
+}
+
+bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
+  const auto first = frames.front().bytes();
+  Envelope envelope;
+  if (first.size() < sizeof envelope) return refuse(text("first frame has ", first.size(), " bytes, wanted at least 24"));
+  std::memcpy(&envelope, first.data(), sizeof envelope);
+  if (envelope.magic != magic) return refuse("not a Qanat message");
+  if (envelope.protocol != protocol_version) {
+    return refuse(text("protocol version ", envelope.protocol, ", wanted ", protocol_version));
+  }
+  if (envelope.head_bytes != first.size() - sizeof envelope || envelope.parts != frames.size() - 1) {
+    return refuse(text("sizes in the envelope (head ", envelope.head_bytes, ", parts ", envelope.parts,
+                       ") are not those received (", first.size() - sizeof envelope, ", ", frames.size() - 1, ")"));
+  }
+  const auto head = first.subspan(sizeof envelope);
+  if (checksum_of(head, std::span(frames).subspan(1)) != envelope.checksum) return refuse("checksum mismatch");
+  out.type = envelope.type;
+  out.head.assign(head.begin(), head.end());
+  return true;
+}
+
+std::optional<Incoming> Socket::Impl::receive_raw(bool& got_any) {
+  got_any = false;
+  Incoming incoming;
+  std::vector<Frame> frames;
+  bool more = true;
+  bool first = true;
+  std::size_t bytes = 0;
+  std::size_t surplus = 0;
+  while (more) {
+    zmq::message_t part;
+    if (!socket.recv(part, zmq::recv_flags::dontwait)) return std::nullopt;
+    got_any = true;
+    more = part.more();
+    if (first && kind == SocketKind::router) {
+      incoming.peer = part.to_string();
+    } else if (frames.size() <= options.max_parts) {
+      bytes += part.size();
+      Frame frame;
+      if (frames.empty() && kind != SocketKind::subscriber) {
+        if (const char* address = zmq_msg_gets(part.handle(), "Peer-Address")) incoming.address = address;
+      }
+      zmq_msg_move(raw(frame.native()), part.handle());
+      frames.push_back(std::move(frame));
+    } else {
+      ++surplus;
+    }
+    first = false;
+  }
+  ++traffic.messages_in;
+  traffic.bytes_in += bytes;
+  if (surplus > 0) {
+    refuse(text("message has more than ", options.max_parts, " parts"));
+    return std::nullopt;
+  }
+  if (frames.empty()) {
+    refuse("message has no frame");
+    return std::nullopt;
+  }
+  if (!check(frames, incoming)) return std::nullopt;
+  incoming.parts.assign(std::make_move_iterator(frames.begin() + 1), std::make_move_iterator(frames.end()));
+  return incoming;
+}
+
+std::optional<Incoming> Socket::receive() {
+  for (;;) {
+    bool got_any = false;
+    try {
+      auto incoming = impl_->receive_raw(got_any);
+      if (incoming || !got_any) return incoming;
+    } catch (const zmq::error_t& error) {
+      if (error.num() == EINTR) return std::nullopt;
+      throw SystemError(text("receiving failed: ", error.what()));
+    }
+  }
+}
+
+std::vector<Incoming> Socket::receive_all(std::size_t limit) {
+  std::vector<Incoming> all;
+  while (all.size() < limit) {
+    auto incoming = receive();
+    if (!incoming) break;
+    all.push_back(std::move(*incoming));
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Incoming& a, const Incoming& b) { return a.peer < b.peer; });
+  return all;
+}
+
+const Traffic& Socket::traffic() const { return impl_->traffic; }
+const std::string& Socket::last_refusal() const { return impl_->refusal; }
+
+void wait(std::span<Socket* const> sockets, Milliseconds timeout) {
+  std::vector<zmq::pollitem_t> items;
+  items.reserve(sockets.size());
+  for (auto* socket : sockets) items.push_back({socket->impl_->socket.handle(), 0, ZMQ_POLLIN, 0});
+  try {
+    zmq::poll(items, timeout);
+  } catch (const zmq::error_t& error) {
+    if (error.num() != EINTR) throw SystemError(text("polling failed: ", error.what()));
+  }
+}
+
+}  // namespace qanat::wire

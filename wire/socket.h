@@ -1,0 +1,110 @@
+// The socket factory: the one place where ZeroMQ sockets are made, so that limits hold for all of them.
+//
+// Every socket gets a maximum frame size, a maximum part count, high-water marks, zero linger by default,
+// and for ROUTERs mandatory routing and handover. What arrives is checked (magic, protocol, sizes, checksum)
+// before anyone sees it; what fails is counted and dropped. A socket belongs to one thread.
+//
+// Endpoints are ZeroMQ's: inproc://name, ipc:///path, tcp://host:port. Binding to port 0 or * picks a free
+// one; the real endpoint is what bind() returns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "wire/frame.h"
+
+namespace qanat::wire {
+
+// Raised when the meaning of any message changes; peers with another number are refused by name.
+inline constexpr std::uint16_t protocol_version = 1;
+
+// A message before it is sent and after it was received: an encoded head and its bulk parts.
+struct Message {
+  std::uint16_t type = 0;
+  std::vector<std::byte> head;
+  std::vector<Frame> parts;
+};
+
+struct Incoming : Message {
+  std::string peer;     // the sender's identity; empty on DEALER and SUB sockets
+  std::string address;  // the sender's IP address when it came over tcp, else empty
+};
+
+enum class SocketKind { router, dealer, publisher, subscriber };
+enum class Sent { yes, would_block, unreachable };
+
+struct SocketOptions {
+  std::string identity;                           // DEALER: how ROUTERs know it; at most 255 bytes
+  std::size_t max_frame_bytes = 256UL << 20;      // larger frames close the sender's connection
+  std::size_t max_parts = 40;                     // messages with more are dropped
+  int send_queue = 1000;                          // messages a peer
+  int receive_queue = 1000;                       // messages a peer
+  Milliseconds linger{0};                         // how long closing waits for unsent messages
+};
+
+struct Traffic {
+  std::uint64_t messages_in = 0;
+  std::uint64_t messages_out = 0;
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+  std::uint64_t refused = 0;  // arrived malformed, dropped
+
+  Traffic& operator+=(const Traffic& other);
+};
+
+// One a process (or one for a whole lockstep run: inproc names are known within a context). Thread safe.
+class Context {
+ public:
+  explicit Context(int io_threads = 1);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+ private:
+  friend class Socket;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+class Socket {
+ public:
+  Socket(Context& context, SocketKind kind, SocketOptions options = {});
+  ~Socket();
+  Socket(Socket&&) noexcept;
+  Socket& operator=(Socket&&) noexcept;
+
+  // Returns the real endpoint. Throws SystemError naming the endpoint and the reason.
+  std::string bind(const std::string& endpoint);
+  void connect(const std::string& endpoint);
+
+  // Never blocks. The message is consumed only when the result is `yes`.
+  [[nodiscard]] Sent send(Message& message);
+  [[nodiscard]] Sent send_to(std::string_view peer, Message& message);  // ROUTER
+
+  // The next well-formed message, or nothing when none is waiting. Never blocks.
+  [[nodiscard]] std::optional<Incoming> receive();
+
+  // All waiting messages, at most `limit`, ordered by peer; each peer's own order is kept. The order does not
+  // depend on how deliveries of different peers interleaved, which lockstep mode relies on.
+  [[nodiscard]] std::vector<Incoming> receive_all(std::size_t limit = 4096);
+
+  [[nodiscard]] const Traffic& traffic() const;
+  // Why the last refused message was refused; empty when none was.
+  [[nodiscard]] const std::string& last_refusal() const;
+
+ private:
+  friend void wait(std::span<Socket* const> sockets, Milliseconds timeout);
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Returns when a socket has something to receive or the time is over.
+void wait(std::span<Socket* const> sockets, Milliseconds timeout);
+
+}  // namespace qanat::wire

@@ -12,7 +12,8 @@ namespace qanat::envs {
 namespace {
 
 using Table = const qanat_env_table& (*)();
-constexpr std::array<Table, 3> tables = {cartpole_table, catch_table, catch_pixels_table};
+constexpr std::array<Table, 7> tables = {cartpole_table,     mountain_car_table, acrobot_table, catch_table,
+                                         catch_pixels_table, breakout_table,     witness_table};
 
 // Levenshtein's distance, ignoring case, which is what people get wrong most.
 std::size_t distance(std::string_view a, std::string_view b) {

@@ -8,5 +8,9 @@ namespace qanat::envs {
 const qanat_env_table& catch_table();
 const qanat_env_table& catch_pixels_table();
 const qanat_env_table& cartpole_table();
+const qanat_env_table& mountain_car_table();
+const qanat_env_table& acrobot_table();
+const qanat_env_table& breakout_table();
+const qanat_env_table& witness_table();
 
 }  // namespace qanat::envs

@@ -75,16 +75,18 @@ enum class DType : std::uint32_t {
   f64 = QANAT_ENV_F64
 };
 
-[[nodiscard]] constexpr std::size_t size_of(DType dtype) {
-  return dtype == DType::u8 ? 1 : dtype == DType::i32 || dtype == DType::f32 ? 4 : 8;
-}
-
 template <class T>
-inline constexpr DType dtype_of = std::is_same_v<T, std::uint8_t>   ? DType::u8
-                                  : std::is_same_v<T, std::int32_t> ? DType::i32
-                                  : std::is_same_v<T, std::int64_t> ? DType::i64
-                                  : std::is_same_v<T, float>        ? DType::f32
-                                                                    : DType::f64;
+struct DTypeOf;
+template <>
+struct DTypeOf<std::uint8_t> : std::integral_constant<DType, DType::u8> {};
+template <>
+struct DTypeOf<std::int32_t> : std::integral_constant<DType, DType::i32> {};
+template <>
+struct DTypeOf<std::int64_t> : std::integral_constant<DType, DType::i64> {};
+template <>
+struct DTypeOf<float> : std::integral_constant<DType, DType::f32> {};
+template <>
+struct DTypeOf<double> : std::integral_constant<DType, DType::f64> {};
 
 struct Tensor {
   std::string name;
@@ -149,8 +151,7 @@ class Row {
   // The elements of observation `column`. T must be its dtype, column one of the spec's.
   template <class T>
   [[nodiscard]] std::span<T> at(std::size_t column = 0) const {
-    static_assert(sizeof(T) == size_of(dtype_of<T>));
-    assert(columns_[column].dtype == dtype_of<T>);
+    assert(columns_[column].dtype == DTypeOf<T>::value);
     const std::size_t elements = columns_[column].elements;
     return {static_cast<T*>(bases_[column]) + slot_ * elements, elements};
   }

@@ -1,0 +1,120 @@
+// What runs a network: inference for actors and evaluation, training for learners. One interface, several
+// backends (the processor's fast one, the plain reference, later CUDA), chosen by name at run time.
+//
+// Thread safety: a Backend's functions may be called from any thread; an Inference or a QTrainer belongs to one
+// thread at a time. Each object owns its memory, all of it allocated when it is made, and outlives its Backend.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/network.h"
+#include "nn/td.h"
+
+namespace qanat::nn {
+
+// Stored observation rows and which of them make up each sample. Borrowed for the length of the call.
+struct ObservationRows {
+  const std::byte* data = nullptr;  // [rows, row bytes], dense, of NetworkSpec::input's type
+  std::int64_t rows = 0;
+  const std::uint32_t* index = nullptr;  // [B, K] row numbers < rows, oldest first; null: row b is sample b (K == 1)
+};
+
+class Inference {
+ public:
+  virtual ~Inference() = default;
+
+  // Canonical layout. Throws InputError when the size is not parameter_count().
+  virtual void set_parameters(std::span<const float> parameters) = 0;
+
+  // q: [batch, actions]. 0 <= batch <= max_batch. A sample's values do not depend on the rest of its batch, bit for
+  // bit. Throws InputError when sizes do not fit or an index lies outside the rows.
+  virtual void forward(const ObservationRows& observations, std::int64_t batch, std::span<float> q) = 0;
+};
+
+struct TrainerOptions {
+  std::int64_t batch = 32;
+  TdOptions td = {};
+  std::string optimizer = "adam";  // adam | rmsprop, both as PyTorch defines them
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;  // added to the root, outside it
+  double rms_decay = 0.95;
+  bool rms_centered = false;  // divides by the spread around the mean gradient (Mnih et al., 2015)
+  double max_grad_norm = 0;   // global norm, scaled by min(1, max / (norm + 1e-6)) as PyTorch; 0: off
+  double target_tau = 1;      // < 1: target += tau (online - target) after every update
+};
+
+// One batch, borrowed until collect() returns.
+struct QBatch {
+  std::int64_t size = 0;  // must be TrainerOptions::batch
+  ObservationRows state = {};
+  ObservationRows next_state = {};          // usually over the same rows
+  const std::int32_t* action = nullptr;     // [B]
+  const float* returns = nullptr;           // [B] discounted n-step return
+  const float* bootstrap = nullptr;         // [B] gamma^m, or 0 at a terminal: then next_state is not looked at
+  const float* weight = nullptr;            // [B] importance weights
+  const std::uint8_t* next_mask = nullptr;  // [B, actions] 1 where allowed in next_state; null: all allowed
+};
+
+struct UpdateControls {
+  double learning_rate = 1e-3;
+  bool sync_target = false;  // after this update target := online
+};
+
+// The reals are doubles so that the reference in double precision can be differenced; fast backends fill them from
+// float.
+struct UpdateResult {
+  double loss = 0;       // mean over the batch of weight * loss(td)
+  double grad_norm = 0;  // global, before clipping
+  double mean_q = 0;     // mean over the batch of Q(s, action)
+  // False when the loss or the norm is not a finite number. Then parameters, target and optimiser are as before;
+  // a target sync that was asked for happens with the next finite update.
+  bool finite = true;
+};
+
+// One double-DQN (or DQN) learner: online and target network, loss, backward pass, clipping, optimiser.
+class QTrainer {
+ public:
+  virtual ~QTrainer() = default;
+
+  // Starts one update. At most one is in flight: every submit is followed by its collect. A processor's backend
+  // computes here, a device's only starts. Throws InputError, with nothing changed, when the batch does not fit.
+  virtual void submit(const QBatch& batch, const UpdateControls& controls) = 0;
+  // Waits for it. td_abs: [B] |target - Q(s, action)|, the new raw priorities.
+  virtual UpdateResult collect(std::span<float> td_abs) = 0;
+
+  // Canonical layout; valid until the next call of a member that is not const. Not between submit and collect.
+  virtual std::span<const float> parameters() = 0;
+  virtual std::span<const float> target_parameters() = 0;
+  // The last update's gradients, before clipping. For tests and diagnosis.
+  virtual std::span<const float> gradients() = 0;
+  // Throws InputError when a size is not parameter_count(). The optimiser stays as it is.
+  virtual void set_parameters(std::span<const float> online, std::span<const float> target) = 0;
+
+  // Moments in canonical layout and the step count, the same bytes whichever backend wrote them.
+  [[nodiscard]] virtual std::vector<std::byte> save_optimizer() const = 0;
+  // Throws InputError, with nothing changed, when the bytes are not of this network and kind of optimiser.
+  virtual void load_optimizer(std::span<const std::byte> bytes) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  // Parameters are zero until they are set.
+  [[nodiscard]] virtual std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch) = 0;
+  // Throws ConfigError when an option is out of range.
+  [[nodiscard]] virtual std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) = 0;
+};
+
+// "cpu": the fast one. "reference": plain loops in f32, the oracle. "reference64": the same in f64.
+// Throws ConfigError for any other name.
+[[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view device);
+
+}  // namespace qanat::nn

@@ -1,0 +1,265 @@
+// The fast backend's layers: each is a problem of tiles or dots, described and handed to the kernels.
+#include <algorithm>
+
+#include "nn/cpu/fast.h"
+
+namespace qanat::nn {
+
+using cpu::panel_lanes;
+
+namespace {
+
+constexpr std::int64_t no_offset = 0;
+
+std::int64_t panels_of(std::int64_t samples) { return (samples + panel_lanes - 1) / panel_lanes; }
+
+// Lanes of a panel that hold samples.
+std::int64_t lanes_used(std::int64_t samples, std::int64_t panel) {
+  return std::min(samples - panel * panel_lanes, panel_lanes);
+}
+
+void set_delta_epilogue(const Step& step, const float* in, cpu::TileProblem& problem) {
+  problem.mask = step.input_is_relu ? in : nullptr;
+  problem.add = step.accumulate;
+}
+
+}  // namespace
+
+void FastOps::linear(const Step& step, const Block& p, const Activations& in, Activations& out, std::int64_t samples) {
+  cpu::TileProblem problem{.weight = parameter(p, step.weight),
+                           .reduction = {.weight_offset = &no_offset,
+                                         .x_offset = &no_offset,
+                                         .segments = 1,
+                                         .count = step.in.features,
+                                         .weight_step = slots_[step.weight].row,
+                                         .x_step = panel_lanes},
+                           .rows = step.out.features,
+                           .weight_row = 1,
+                           .y_row = panel_lanes,
+                           .bias = parameter(p, step.bias),
+                           .relu = step.relu};
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    problem.x = in.at(panel, step.in);
+    problem.y = out.at(panel, step.out);
+    problem.columns = lanes_used(samples, panel);
+    cpu::run_tiles(problem);
+  }
+}
+
+void FastOps::linear_input_gradient(const Step& step, const Block& p, const Activations& in,
+                                    const Activations& out_delta, Activations& in_delta, std::int64_t samples) {
+  cpu::TileProblem problem{.weight = parameter(p, step.weight),
+                           .reduction = {.weight_offset = &no_offset,
+                                         .x_offset = &no_offset,
+                                         .segments = 1,
+                                         .count = step.out.features,
+                                         .weight_step = 1,
+                                         .x_step = panel_lanes},
+                           .rows = step.in.features,
+                           .weight_row = slots_[step.weight].row,
+                           .y_row = panel_lanes};
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    problem.x = out_delta.at(panel, step.out);
+    problem.y = in_delta.at(panel, step.in);
+    problem.columns = lanes_used(samples, panel);
+    set_delta_epilogue(step, in.at(panel, step.in), problem);
+    cpu::run_tiles(problem);
+  }
+}
+
+void FastOps::linear_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,
+                                     Block& gradients, std::int64_t samples) {
+  const std::int64_t panels = panels_of(samples);
+  const Slot& slot = slots_[step.weight];
+  cpu::sum_lanes(out_delta.at(0, step.out), step.out.features, 1, panels, out_delta.panel_step(),
+                 parameter(gradients, step.bias));
+  if (!cpu::wide_row(step.out.features)) {
+    // Too few outputs to fill vectors: lanes stay samples, and are summed at the end.
+    std::vector<std::int64_t> columns(static_cast<std::size_t>(step.out.features));
+    for (std::size_t o = 0; o < columns.size(); ++o) columns[o] = static_cast<std::int64_t>(o) * panel_lanes;
+    cpu::run_dots({.a = in.at(0, step.in),
+                   .b = out_delta.at(0, step.out),
+                   .y = parameter(gradients, step.weight),
+                   .rows = step.in.features,
+                   .columns = step.out.features,
+                   .a_row = panel_lanes,
+                   .b_column = columns.data(),
+                   .a_point = &no_offset,
+                   .b_point = &no_offset,
+                   .panels = panels,
+                   .a_panel = in.panel_step(),
+                   .b_panel = out_delta.panel_step(),
+                   .y_row = slot.row});
+    return;
+  }
+  // Outputs become the lanes: the deltas are turned over, samples first, and one segment is one panel.
+  const std::int64_t row = slot.row;
+  std::vector<std::int64_t> in_panel, delta_panel;
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    float* turned = transposed_ + panel * panel_lanes * row;
+    cpu::transpose_panel(out_delta.at(panel, step.out), step.out.features, turned, row);
+    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
+      std::fill(turned + lane * row + step.out.features, turned + (lane + 1) * row, 0.0f);
+    }
+    in_panel.push_back(panel * in.panel_step());
+    delta_panel.push_back(panel * panel_lanes * row);
+  }
+  cpu::run_tiles({.weight = in.at(0, step.in),
+                  .x = transposed_,
+                  .y = parameter(gradients, step.weight),
+                  .reduction = {.weight_offset = in_panel.data(),
+                                .x_offset = delta_panel.data(),
+                                .segments = panels,
+                                .count = panel_lanes,
+                                .weight_step = 1,
+                                .x_step = row},
+                  .rows = step.in.features,
+                  .columns = step.out.features,
+                  .weight_row = panel_lanes,
+                  .y_row = row});
+}
+
+void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Activations& out, std::int64_t samples) {
+  const ConvTables& t = tables(step);
+  const ConvShape& c = step.conv;
+  cpu::TileProblem problem{.weight = parameter(p, step.weight),
+                           .reduction = {.weight_offset = t.tap_weight.data(),
+                                         .x_offset = t.tap_in.data(),
+                                         .segments = static_cast<std::int64_t>(t.tap_weight.size()),
+                                         .count = c.kernel,
+                                         .weight_step = 1,
+                                         .x_step = panel_lanes},
+                           .rows = c.out_channels,
+                           .weight_row = c.in_channels * c.kernel * c.kernel,
+                           .y_row = c.out_height * c.out_width * panel_lanes,
+                           .points = c.out_height * c.out_width,
+                           .x_point = t.in_pixel.data(),
+                           .y_point = t.out_pixel.data(),
+                           .bias = parameter(p, step.bias),
+                           .relu = step.relu};
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    problem.x = in.at(panel, step.in);
+    problem.y = out.at(panel, step.out);
+    problem.columns = lanes_used(samples, panel);
+    cpu::run_tiles(problem);
+  }
+}
+
+void FastOps::conv2d_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,
+                                     Block& gradients, std::int64_t samples) {
+  const ConvTables& t = tables(step);
+  const ConvShape& c = step.conv;
+  const std::int64_t pixels = c.out_height * c.out_width;
+  const std::int64_t taps = c.in_channels * c.kernel * c.kernel;
+  cpu::sum_lanes(out_delta.at(0, step.out), c.out_channels, pixels, panels_of(samples), out_delta.panel_step(),
+                 parameter(gradients, step.bias));
+  cpu::run_dots({.a = out_delta.at(0, step.out),
+                 .b = in.at(0, step.in),
+                 .y = parameter(gradients, step.weight),
+                 .rows = c.out_channels,
+                 .columns = taps,
+                 .a_row = pixels * panel_lanes,
+                 .b_column = t.tap_each.data(),
+                 .a_point = t.out_pixel.data(),
+                 .b_point = t.in_pixel.data(),
+                 .points = pixels,
+                 .panels = panels_of(samples),
+                 .a_panel = out_delta.panel_step(),
+                 .b_panel = in.panel_step(),
+                 .y_row = taps});
+}
+
+// Each pixel of the input gathers from the outputs it took part in; which those are differs from pixel to pixel.
+void FastOps::conv2d_input_gradient(const Step& step, const Block& p, const Activations& in,
+                                    const Activations& out_delta, Activations& in_delta, std::int64_t samples) {
+  const ConvTables& t = tables(step);
+  const ConvShape& c = step.conv;
+  const std::int64_t window = c.kernel * c.kernel;
+  cpu::TileProblem problem{.weight = parameter(p, step.weight),
+                           .reduction = {.count = c.out_channels,
+                                         .weight_step = c.in_channels * window,
+                                         .x_step = c.out_height * c.out_width * panel_lanes},
+                           .rows = c.in_channels,
+                           .weight_row = window,
+                           .y_row = c.in_height * c.in_width * panel_lanes};
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    problem.x = out_delta.at(panel, step.out);
+    problem.columns = lanes_used(samples, panel);
+    for (std::int64_t pixel = 0; pixel < c.in_height * c.in_width; ++pixel) {
+      const std::size_t first = t.first[static_cast<std::size_t>(pixel)];
+      problem.reduction.segments = static_cast<std::int64_t>(t.first[static_cast<std::size_t>(pixel) + 1] - first);
+      problem.reduction.weight_offset = t.back_weight.data() + first;
+      problem.reduction.x_offset = t.back_out.data() + first;
+      problem.y = in_delta.at(panel, step.in) + pixel * panel_lanes;
+      set_delta_epilogue(step, in.at(panel, step.in) + pixel * panel_lanes, problem);
+      cpu::run_tiles(problem);
+    }
+  }
+}
+
+void FastOps::layer_norm(const Step& step, const Block& p, const Activations& in, Activations& out,
+                         std::int64_t samples) {
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    cpu::layer_norm_panel({.x = in.at(panel, step.in),
+                           .features = step.in.features,
+                           .gain = parameter(p, step.weight),
+                           .bias = parameter(p, step.bias)},
+                          step.relu, out.at(panel, step.out));
+  }
+}
+
+void FastOps::layer_norm_gradient(const Step& step, const Block& p, const Activations& in, const Activations& out_delta,
+                                  Activations& in_delta, Block& gradients, std::int64_t samples) {
+  float* gain_gradient = parameter(gradients, step.weight);
+  float* bias_gradient = parameter(gradients, step.bias);
+  std::fill_n(gain_gradient, step.in.features, 0.0f);
+  std::fill_n(bias_gradient, step.in.features, 0.0f);
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    cpu::layer_norm_gradient_panel({.x = in.at(panel, step.in),
+                                    .features = step.in.features,
+                                    .gain = parameter(p, step.weight),
+                                    .bias = parameter(p, step.bias)},
+                                   out_delta.at(panel, step.out),
+                                   step.input_gradient ? in_delta.at(panel, step.in) : nullptr, step.input_is_relu,
+                                   step.accumulate, gain_gradient, bias_gradient);
+  }
+}
+
+void FastOps::relu(const Step& step, const Activations& in, Activations& out, std::int64_t samples) {
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    cpu::relu_panel(in.at(panel, step.in), step.in.features, out.at(panel, step.out));
+  }
+}
+
+// in: value, then advantages. A few numbers a sample: plain loops, which the compiler turns into vectors.
+void FastOps::dueling(const Step& step, const Activations& in, Activations& out, std::int64_t samples) {
+  const std::int64_t actions = step.out.features;
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    const float* value = in.at(panel, step.in);
+    const float* advantage = value + panel_lanes;
+    float* q = out.at(panel, step.out);
+    float mean[panel_lanes] = {};
+    for (std::int64_t i = 0; i < actions * panel_lanes; ++i) mean[i % panel_lanes] += advantage[i];
+    for (float& m : mean) m /= static_cast<float>(actions);
+    for (std::int64_t i = 0; i < actions * panel_lanes; ++i) {
+      q[i] = value[i % panel_lanes] + (advantage[i] - mean[i % panel_lanes]);
+    }
+  }
+}
+
+void FastOps::dueling_gradient(const Step& step, const Activations& out_delta, Activations& in_delta,
+                               std::int64_t samples) {
+  const std::int64_t actions = step.out.features;
+  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+    const float* dq = out_delta.at(panel, step.out);
+    float* value = in_delta.at(panel, step.in);
+    float* advantage = value + panel_lanes;
+    std::fill_n(value, panel_lanes, 0.0f);
+    for (std::int64_t i = 0; i < actions * panel_lanes; ++i) value[i % panel_lanes] += dq[i];
+    for (std::int64_t i = 0; i < actions * panel_lanes; ++i) {
+      advantage[i] = dq[i] - value[i % panel_lanes] / static_cast<float>(actions);
+    }
+  }
+}
+
+}  // namespace qanat::nn

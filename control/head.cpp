@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace qanat::control {
 namespace {
@@ -86,8 +87,24 @@ void Head::handle(const wire::Incoming& message) {
       }
       break;
     }
+    case wire::MessageType::save_request: on_save(message); break;
     default: throw InputError(text("type ", message.type, " is not for the head"));
   }
+}
+
+void Head::on_save(const wire::Incoming& message) {
+  const auto request = wire::decode<wire::SaveRequest>(message);
+  wire::SaveReply reply{request.directory, {}, 0};
+  ByteWriter state;
+  save(state);
+  try {
+    write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes());
+    reply.bytes = state.bytes().size();
+  } catch (const SystemError& error) {
+    reply.error = error.what();
+  }
+  auto answer = wire::encode(reply);
+  (void)socket_.send_to(message.peer, answer);
 }
 
 void Head::refuse(const std::string& peer, const std::string& reason) {

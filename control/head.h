@@ -93,6 +93,7 @@ class Head : public Role {
   void handle(const wire::Incoming& message);
   void on_join(const wire::Incoming& message);
   void on_heartbeat(const wire::Incoming& message);
+  void on_save(const wire::Incoming& message);
   void refuse(const std::string& peer, const std::string& reason);
   void change(Entry& entry, wire::MemberState state, const std::string& why);
   void forget_old();

@@ -76,6 +76,10 @@ class Member {
   [[nodiscard]] std::uint64_t granted() const { return grant_.granted; }
   [[nodiscard]] const wire::LedgerGrant& grant() const { return grant_; }
 
+  // Asks the head to save its part of a checkpoint into `directory` (on its machine).
+  void save_head(const std::string& directory);
+  [[nodiscard]] std::optional<wire::SaveReply> take_save() { return std::exchange(save_, std::nullopt); }
+
   void leave(const std::string& reason);
   [[nodiscard]] wire::Socket& socket() { return socket_; }
 
@@ -105,6 +109,7 @@ class Member {
   wire::LedgerReport lease_;
   wire::LedgerReport reported_;
   wire::LedgerGrant grant_;
+  std::optional<wire::SaveReply> save_;
   Nanoseconds next_join_{Nanoseconds::min()};
   Nanoseconds next_beat_{Nanoseconds::min()};
   Nanoseconds next_report_{Nanoseconds::min()};

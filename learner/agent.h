@@ -1,0 +1,48 @@
+// Deep Q-learning with double, dueling, n-step and prioritised replay, on one page.
+//
+// The network's head gives Q(s, a) for every action (dueling is the network's business). A batch is turned into
+// what one update needs:
+//   return     R_i = sum_{k<m} gamma^k clip(r_k)                        m <= n rewards, fewer at an episode's end
+//   bootstrap  b_i = gamma^m, or 0 at a terminal state, where 0 selects: nothing of the next state is looked at
+//   weight     w_i = (N P_i)^-beta / max_j (N P_j)^-beta                 over the whole batch, all shards
+// The trainer (nn/backend.h, maths in nn/td.h) then computes
+//   target     y = h(R + b h^-1(Q_target(s', argmax_a Q_online(s', a))))   double; argmax over allowed actions
+//   loss       mean_i w_i huber(y - Q_online(s, a))
+//   priority   |y - Q_online(s, a)| + epsilon                             exponent alpha is the shard's
+// Sources: Mnih et al. 2015; van Hasselt et al. 2016; Schaul et al. 2016; Horgan et al. 2018.
+// Deviations: weights are normalised by the batch's largest, as Schaul et al.; Ape-X's actors compute first
+// priorities with the same function as here (actors/priority_window.h).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "learner/config.h"
+#include "nn/backend.h"
+#include "replay/client.h"
+
+namespace qanat::learner {
+
+class DqnAgent {
+ public:
+  DqnAgent(const AgentConfig& config, double priority_epsilon, std::int64_t actions, bool has_action_mask);
+
+  // Views into `batch` and into this object, valid until the next call.
+  [[nodiscard]] nn::QBatch prepare(const replay::SampledBatch& batch, double beta);
+
+  // From the trainer's |td|: what the shards are sent.
+  [[nodiscard]] std::span<const float> priorities(std::span<const float> td_abs);
+
+ private:
+  AgentConfig config_;
+  float priority_epsilon_;
+  std::size_t actions_;
+  bool has_action_mask_;
+  std::vector<float> returns_;
+  std::vector<float> bootstrap_;
+  std::vector<float> weights_;
+  std::vector<std::uint8_t> next_mask_;
+  std::vector<float> priorities_;
+};
+
+}  // namespace qanat::learner

@@ -1,0 +1,209 @@
+#include "learner/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/bytes.h"
+#include "core/checksum.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace qanat::learner {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t weights_magic = 0x31575451;  // "QTW1"
+constexpr std::uint32_t learner_magic = 0x314c5451;  // "QTL1"
+constexpr std::uint64_t max_elements = std::uint64_t{1} << 32;
+constexpr std::string_view prefix = "step-";
+
+void write_with_checksum(const fs::path& file, ByteWriter& out) {
+  out.put(checksum(out.bytes()));
+  write_file_atomically(file, out.bytes());
+}
+
+// The bytes without their checksum, which must fit.
+std::vector<std::byte> read_with_checksum(const fs::path& file) {
+  auto bytes = read_file(file);
+  if (bytes.size() < sizeof(std::uint64_t)) throw InputError(text(file.string(), ": is only ", bytes.size(), " bytes long"));
+  std::uint64_t wanted = 0;
+  std::memcpy(&wanted, bytes.data() + bytes.size() - sizeof wanted, sizeof wanted);
+  bytes.resize(bytes.size() - sizeof wanted);
+  if (checksum(bytes) != wanted) throw InputError(text(file.string(), ": checksum mismatch, the file is damaged"));
+  return bytes;
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string out = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) out += text(i ? ", " : "", shape[i]);
+  return out + "]";
+}
+
+}  // namespace
+
+void save_weights(const fs::path& file, const nn::NetworkSpec& spec, std::span<const float> parameters) {
+  ByteWriter out;
+  out.put(weights_magic);
+  const auto layout = nn::parameter_layout(spec);
+  out.put<std::uint64_t>(layout.size());
+  for (const auto& tensor : layout) {
+    out.put_string(tensor.name);
+    out.put_vector(tensor.shape);
+    out.put_vector(parameters.subspan(tensor.offset, tensor.elements()));
+  }
+  write_with_checksum(file, out);
+}
+
+std::vector<float> load_weights(const fs::path& file, const nn::NetworkSpec& spec) {
+  const auto bytes = read_with_checksum(file);
+  ByteReader in(bytes, file.string());
+  if (in.get<std::uint32_t>("magic") != weights_magic) in.fail("magic", "not a Qanat weights file");
+  struct Tensor {
+    std::vector<std::int64_t> shape;
+    std::vector<float> values;
+  };
+  std::map<std::string, Tensor> found;
+  for (auto count = in.get_count("tensors", 100'000, 8); count > 0; --count) {
+    const auto name = in.get_string("tensor name", 1000);
+    Tensor tensor;
+    tensor.shape = in.get_vector<std::int64_t>("shape", 8);
+    tensor.values = in.get_vector<float>("values", max_elements);
+    found[name] = std::move(tensor);
+  }
+  in.expect_end();
+  std::vector<float> parameters(nn::parameter_count(spec));
+  std::string wrong;
+  for (const auto& tensor : nn::parameter_layout(spec)) {
+    const auto it = found.find(tensor.name);
+    if (it == found.end()) {
+      wrong += text("\n  ", tensor.name, ": missing in the file, wanted ", shape_text(tensor.shape));
+    } else if (it->second.shape != tensor.shape || it->second.values.size() != tensor.elements()) {
+      wrong += text("\n  ", tensor.name, ": saw ", shape_text(it->second.shape), ", wanted ", shape_text(tensor.shape));
+    } else {
+      std::copy(it->second.values.begin(), it->second.values.end(), parameters.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
+    }
+    if (it != found.end()) found.erase(it);
+  }
+  for (const auto& [name, tensor] : found) wrong += text("\n  ", name, ": in the file only, ", shape_text(tensor.shape));
+  if (!wrong.empty()) throw ConfigError(text(file.string(), ": the weights are of another network:", wrong));
+  return parameters;
+}
+
+void save_learner(const fs::path& file, const LearnerState& state) {
+  ByteWriter out;
+  out.put(learner_magic);
+  out.put_vector(state.online);
+  out.put_vector(state.target);
+  out.put<std::uint64_t>(state.optimizer.size());
+  out.put_raw(state.optimizer);
+  out.put(state.updates);
+  out.put(state.trained_steps);
+  out.put(state.skipped);
+  out.put(state.sampling);
+  out.put(state.best_score);
+  out.put(state.has_best);
+  write_with_checksum(file, out);
+}
+
+LearnerState load_learner(const fs::path& file) {
+  const auto bytes = read_with_checksum(file);
+  ByteReader in(bytes, file.string());
+  if (in.get<std::uint32_t>("magic") != learner_magic) in.fail("magic", "not a Qanat learner file");
+  LearnerState state;
+  state.online = in.get_vector<float>("online parameters", max_elements);
+  state.target = in.get_vector<float>("target parameters", max_elements);
+  const auto size = in.get_count("optimiser", max_elements, 1);
+  const auto optimizer = in.get_raw("optimiser", size);
+  state.optimizer.assign(optimizer.begin(), optimizer.end());
+  state.updates = in.get<std::uint64_t>("updates");
+  state.trained_steps = in.get<std::uint64_t>("trained steps");
+  state.skipped = in.get<std::uint64_t>("skipped updates");
+  state.sampling = in.get<Rng::State>("sampling state");
+  state.best_score = in.get<double>("best score");
+  state.has_best = in.get<bool>("has best");
+  in.expect_end();
+  return state;
+}
+
+std::string checkpoint_name(std::uint64_t updates) {
+  auto digits = std::to_string(updates);
+  return std::string(prefix) + std::string(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
+}
+
+void write_manifest(const fs::path& directory, const Manifest& manifest) {
+  const nlohmann::json json = {{"format", 1},
+                               {"updates", manifest.updates},
+                               {"env_steps", manifest.env_steps},
+                               {"shards", manifest.shards},
+                               {"commit", manifest.commit}};
+  write_file_atomically(directory / "manifest.json", json.dump(2) + "\n");
+}
+
+Manifest read_manifest(const fs::path& directory) {
+  const auto file = directory / "manifest.json";
+  try {
+    const auto json = nlohmann::json::parse(read_text_file(file, 1 << 20));
+    return {json.at("updates"), json.at("env_steps"), json.at("shards"), json.at("commit")};
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError(text(file.string(), ": ", error.what()));
+  }
+}
+
+namespace {
+
+// Complete ones first to last; names sort by updates.
+std::vector<fs::path> checkpoints_in(const fs::path& checkpoints, bool complete) {
+  std::vector<fs::path> out;
+  if (!fs::exists(checkpoints)) return out;
+  for (const auto& name : list_directory(checkpoints)) {
+    if (!name.starts_with(prefix)) continue;
+    if (fs::exists(checkpoints / name / "manifest.json") == complete) out.push_back(checkpoints / name);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::optional<fs::path> newest_checkpoint(const fs::path& checkpoints) {
+  const auto all = checkpoints_in(checkpoints, true);
+  if (all.empty()) return std::nullopt;
+  return all.back();
+}
+
+void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
+  const auto complete = checkpoints_in(checkpoints, true);
+  if (complete.empty()) return;
+  std::error_code ignored;  // what cannot be removed now is tried again after the next checkpoint
+  for (std::size_t i = 0; i + keep < complete.size(); ++i) {
+    fs::remove(complete[i] / "manifest.json", ignored);  // first, so that a half-removed one is never loaded
+    fs::remove_all(complete[i], ignored);
+  }
+  for (const auto& broken : checkpoints_in(checkpoints, false)) {
+    if (broken < complete.back()) fs::remove_all(broken, ignored);
+  }
+}
+
+void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters, const Best& best) {
+  create_directories(checkpoints / "best");
+  save_weights(checkpoints / "best" / "weights.bin", spec, parameters);
+  const nlohmann::json json = {{"updates", best.updates},
+                               {"mean", best.mean},
+                               {"standard_error", best.standard_error},
+                               {"episodes", best.episodes}};
+  write_file_atomically(checkpoints / "best" / "best.json", json.dump(2) + "\n");
+}
+
+std::optional<Best> read_best(const fs::path& checkpoints) {
+  const auto file = checkpoints / "best" / "best.json";
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    const auto json = nlohmann::json::parse(read_text_file(file, 1 << 20));
+    return Best{json.at("updates"), json.at("mean"), json.at("standard_error"), json.at("episodes")};
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError(text(file.string(), ": ", error.what()));
+  }
+}
+
+}  // namespace qanat::learner

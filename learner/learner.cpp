@@ -1,0 +1,389 @@
+#include "learner/learner.h"
+
+#include <algorithm>
+
+#include "core/checksum.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "replay/run_schema.h"
+
+namespace qanat::learner {
+namespace {
+
+namespace fs = std::filesystem;
+using wire::RunState;
+
+constexpr int most_skipped_in_a_row = 10;
+constexpr Milliseconds measure_every{250};
+// How many updates ahead the ledger's lease reaches, so that its round trip is not waited for.
+constexpr std::uint64_t lease_batches = 16;
+constexpr Seconds checkpoint_limit{60};
+
+}  // namespace
+
+std::uint64_t layout_hash(const nn::NetworkSpec& spec) {
+  std::string words;
+  for (const auto& tensor : nn::parameter_layout(spec)) {
+    words += tensor.name;
+    for (const auto extent : tensor.shape) words += text(' ', extent);
+    words += ';';
+  }
+  return checksum(bytes_of(words));
+}
+
+Learner::Learner(wire::Context& context, const Clock& clock, Logger& log, LearnerOptions options)
+    : context_(context),
+      clock_(clock),
+      log_(log),
+      options_(std::move(options)),
+      publisher_(context, options_.publish_addresses),
+      member_(context, clock,
+              [&] {
+                options_.member.endpoints = publisher_.endpoints();
+                return options_.member;
+              }()),
+      measured_(clock.now()),
+      last_step_(clock.now()) {}
+
+Learner::~Learner() = default;
+
+bool Learner::step() {
+  bool any = member_.step();
+  if (finished_) return any;
+  if (member_.abandoned()) throw RunError("no head was heard for too long: the learner ends");
+  if (!member_.joined()) return any;
+  if (!trainer_) {
+    if (!member_.schema()) return any;
+    build();
+    any = true;
+  }
+  follow_directory();
+  any |= publisher_.step();
+  take_evaluations();
+  any |= client_->step();
+  continue_checkpoint();
+
+  bool waited = false;
+  if (wants_batches()) request_batches();
+  if (member_.state() == RunState::running || quiescing_) {
+    if (auto batch = client_->take()) {
+      // The next one is requested before this one is trained on, so that the shards work meanwhile.
+      trained_ += batch->size();
+      if (wants_batches()) request_batches();
+      train(std::move(*batch));
+      any = true;
+    } else {
+      waited = member_.grant().counting;
+    }
+  }
+  if (member_.state() >= RunState::closing) end();
+  const auto lookahead = options_.learner.batch * static_cast<std::int64_t>(lease_batches);
+  const bool training = member_.state() == RunState::running && !quiescing_;
+  member_.use(trained_, training ? trained_ + static_cast<std::uint64_t>(lookahead) : trained_, 0);
+  measure(waited);
+  return any;
+}
+
+std::vector<wire::Socket*> Learner::sockets() {
+  std::vector<wire::Socket*> out{&member_.socket()};
+  for (auto* socket : publisher_.sockets()) out.push_back(socket);
+  if (client_) {
+    for (auto* socket : client_->sockets()) out.push_back(socket);
+  }
+  return out;
+}
+
+void Learner::request_stop(const std::string& cause) {
+  if (member_.joined()) {
+    member_.stop_run(cause);
+  } else {
+    finished_ = true;
+  }
+}
+
+void Learner::build() {
+  const auto& welcome = member_.welcome();
+  const auto& environment = *member_.schema();
+  checkpoints_ = fs::path(welcome.run_dir) / "checkpoints";
+  const auto& input = environment.observations.front();
+  network_ = nn::build_network(options_.network, input.tensor, options_.agent.stack, input.high, environment.actions);
+  layout_ = layout_hash(*network_);
+  nn::TrainerOptions trainer;
+  const auto& optimizer = options_.learner.optimizer;
+  trainer.batch = options_.learner.batch;
+  trainer.td = options_.agent.td();
+  trainer.optimizer = optimizer.kind;
+  trainer.beta1 = optimizer.beta1;
+  trainer.beta2 = optimizer.beta2;
+  trainer.epsilon = optimizer.epsilon;
+  trainer.rms_decay = optimizer.rms_decay;
+  trainer.rms_centered = optimizer.rms_centered;
+  trainer.max_grad_norm = optimizer.max_grad_norm;
+  trainer.target_tau = options_.learner.target_tau;
+  trainer_ = nn::make_backend(options_.learner.device)->trainer(*network_, trainer);
+  agent_.emplace(options_.agent, options_.replay.priority_epsilon, environment.actions, environment.has_action_mask);
+
+  replay::ClientOptions client;
+  client.schema = replay::schema_of(environment);
+  client.stack = static_cast<std::uint32_t>(options_.agent.stack);
+  client.n_step = static_cast<std::uint32_t>(options_.agent.n_step);
+  client.batch = static_cast<std::uint32_t>(options_.learner.batch);
+  client.seed = derive_seed(options_.seed, static_cast<int>(wire::Role::learner), welcome.start_count);
+  client.identity = text("learner-", member_.incarnation());
+  client_.emplace(context_, clock_, std::move(client));
+  client_->set_epoch(member_.epoch());
+
+  std::vector<float> parameters(nn::parameter_count(*network_));
+  Rng rng(derive_seed(options_.seed, 0x6e6e));
+  nn::initialise(*network_, rng, parameters);
+  if (!options_.init_from.empty()) {
+    fs::path file = options_.init_from;
+    if (fs::is_directory(file)) file /= "weights.bin";
+    parameters = load_weights(file, *network_);
+    log_.info("weights from ", file.string());
+  }
+  trainer_->set_parameters(parameters, parameters);
+  if (!welcome.resume_from.empty()) load(welcome.resume_from);
+  td_abs_.resize(static_cast<std::size_t>(options_.learner.batch));
+  checkpoint_updates_ = updates_;
+  checkpoint_time_ = clock_.now();
+  log_.info("network of ", parameters.size(), " parameters on ", options_.learner.device, ", starting at update ", updates_);
+  publish();
+}
+
+void Learner::load(const fs::path& directory) {
+  const auto saved = load_learner(directory / "learner.bin");
+  trainer_->set_parameters(saved.online, saved.target);
+  trainer_->load_optimizer(saved.optimizer);
+  updates_ = saved.updates;
+  trained_before_ = saved.trained_steps;
+  skipped_ = saved.skipped;
+  best_score_ = saved.best_score;
+  has_best_ = saved.has_best;
+  Rng rng;
+  rng.set_state(saved.sampling);
+  client_->set_rng(rng);
+  newest_checkpoint_ = directory.string();
+  member_.set_checkpoint(newest_checkpoint_);
+  log_.info("resumed from ", directory.string());
+}
+
+LearnerState Learner::state() {
+  LearnerState out;
+  const auto online = trainer_->parameters();
+  out.online.assign(online.begin(), online.end());
+  const auto target = trainer_->target_parameters();
+  out.target.assign(target.begin(), target.end());
+  out.optimizer = trainer_->save_optimizer();
+  out.updates = updates_;
+  out.trained_steps = trained_before_ + trained_;
+  out.skipped = skipped_;
+  out.sampling = client_->rng().state();
+  out.best_score = best_score_;
+  out.has_best = has_best_;
+  return out;
+}
+
+void Learner::follow_directory() {
+  client_->set_epoch(member_.epoch());
+  if (member_.directory().version == directory_seen_) return;
+  directory_seen_ = member_.directory().version;
+  std::vector<replay::ShardAddress> shards;
+  for (const auto* shard : member_.alive(wire::Role::replay)) {
+    const auto address = member_.address_of(*shard, "sample");
+    if (!address.empty()) shards.push_back({shard->index, shard->incarnation, address});
+  }
+  client_->set_shards(shards);
+}
+
+bool Learner::wants_batches() const {
+  if (member_.state() != RunState::running || quiescing_) return false;
+  const auto stop = options_.stop.updates;
+  return stop == 0 || updates_ + client_->in_flight() < static_cast<std::uint64_t>(stop);
+}
+
+void Learner::request_batches() {
+  const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
+  while (client_->in_flight() < static_cast<std::size_t>(options_.learner.prefetch)) {
+    if (trained_ + (client_->in_flight() + 1) * batch > member_.granted() || !member_.grant().counting) return;
+    const auto stop = options_.stop.updates;
+    if (stop > 0 && updates_ + client_->in_flight() >= static_cast<std::uint64_t>(stop)) return;
+    if (!client_->request()) return;
+  }
+}
+
+double Learner::learning_rate() const {
+  const auto& optimizer = options_.learner.optimizer;
+  if (optimizer.anneal_updates == 0 || optimizer.final_learning_rate < 0) return optimizer.learning_rate;
+  const double done = std::min(1.0, static_cast<double>(updates_) / static_cast<double>(optimizer.anneal_updates));
+  return optimizer.learning_rate + done * (optimizer.final_learning_rate - optimizer.learning_rate);
+}
+
+double Learner::beta() const {
+  const auto& replay = options_.replay;
+  if (replay.selector == "uniform") return 0;
+  const double done = std::min(1.0, static_cast<double>(updates_) / static_cast<double>(replay.beta_updates));
+  return replay.beta_start + done * (replay.beta_end - replay.beta_start);
+}
+
+void Learner::train(replay::SampledBatch batch) {
+  const auto begin = clock_.now();
+  const auto every = static_cast<std::uint64_t>(options_.learner.target_update_every);
+  const nn::UpdateControls controls{learning_rate(), every > 0 && (updates_ + 1) % every == 0};
+  trainer_->submit(agent_->prepare(batch, beta()), controls);
+  const auto result = trainer_->collect(td_abs_);
+  if (result.finite) {
+    skipped_in_a_row_ = 0;
+    client_->update_priorities(batch, agent_->priorities(td_abs_));
+    loss_sum_ += result.loss;
+    norm_sum_ += result.grad_norm;
+    q_sum_ += result.mean_q;
+    ++measured_updates_;
+  } else {
+    skip(batch, result);
+  }
+  ++updates_;
+  client_->recycle(std::move(batch));
+  trained_time_ += clock_.now() - begin;
+  if (updates_ - published_ >= static_cast<std::uint64_t>(options_.learner.publish_every)) publish();
+  const auto& checkpoint = options_.checkpoint;
+  const bool by_count = checkpoint.every_updates > 0 &&
+                        updates_ - checkpoint_updates_ >= static_cast<std::uint64_t>(checkpoint.every_updates);
+  const bool by_time = checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
+  if ((by_count || by_time) && !quiescing_) begin_checkpoint();
+  if (options_.stop.updates > 0 && updates_ >= static_cast<std::uint64_t>(options_.stop.updates)) member_.stop_run("updates");
+}
+
+void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& result) {
+  ++skipped_;
+  ++skipped_in_a_row_;
+  log_.warn("update ", updates_, " was skipped: loss ", result.loss, ", gradient norm ", result.grad_norm);
+  if (skipped_in_a_row_ < most_skipped_in_a_row) return;
+  std::string handles;
+  for (std::size_t i = 0; i < std::min<std::size_t>(batch.size(), 8); ++i) {
+    const auto handle = batch.handle(i);
+    handles += text(i ? ", " : "", handle.shard, '/', handle.slot, '/', handle.generation);
+  }
+  throw RunError(text(most_skipped_in_a_row, " updates in a row were not finite (loss ", result.loss, "); items (shard/slot/generation) ",
+                      handles, batch.size() > 8 ? ", ..." : "", "; the last good checkpoint is ",
+                      newest_checkpoint_.empty() ? "none" : newest_checkpoint_));
+}
+
+void Learner::publish() {
+  publisher_.publish({member_.epoch(), updates_}, layout_, trainer_->parameters());
+  published_ = updates_;
+}
+
+void Learner::take_evaluations() {
+  for (const auto& [report, parameters] : publisher_.take_evaluations()) {
+    log_.info("evaluation of update ", report.version.version, ": mean ", report.mean, " +- ", report.standard_error, " over ",
+              report.episodes, " episodes");
+    member_.set_metric("evaluation_mean", report.mean);
+    member_.set_metric("evaluation_update", static_cast<double>(report.version.version));
+    if (!parameters.empty() && (!has_best_ || report.mean >= best_score_)) {
+      best_score_ = report.mean;
+      has_best_ = true;
+      save_best(checkpoints_, *network_, parameters,
+                {report.version.version, report.mean, report.standard_error, report.episodes});
+    }
+    if (options_.stop.at_target_score && report.mean >= options_.stop.target_score) member_.stop_run("target_score");
+  }
+}
+
+void Learner::save(const fs::path& directory) {
+  create_directories(directory);
+  save_weights(directory / "weights.bin", *network_, trainer_->parameters());
+  save_learner(directory / "learner.bin", state());
+}
+
+void Learner::begin_checkpoint() {
+  if (checkpoint_) return;
+  Checkpoint checkpoint;
+  checkpoint.directory = checkpoints_ / checkpoint_name(updates_);
+  checkpoint.started = clock_.now();
+  checkpoint_updates_ = updates_;
+  checkpoint_time_ = clock_.now();
+  save(checkpoint.directory);
+  member_.save_head(checkpoint.directory.string());
+  checkpoint.waiting = 1;
+  if (options_.checkpoint.replay) {
+    checkpoint.shards = static_cast<std::int64_t>(client_->shards());
+    checkpoint.waiting += client_->shards();
+    client_->save(checkpoint.directory.string());
+  }
+  checkpoint_ = std::move(checkpoint);
+}
+
+void Learner::continue_checkpoint() {
+  const auto note = [&](const wire::SaveReply& reply, const std::string& who) {
+    if (!checkpoint_ || reply.directory != checkpoint_->directory.string()) return;
+    if (!reply.error.empty()) checkpoint_->error = who + ": " + reply.error;
+    --checkpoint_->waiting;
+  };
+  for (const auto& saved : client_->take_saves()) note(saved.reply, text("replay-", saved.shard));
+  if (const auto reply = member_.take_save()) note(*reply, "head");
+  if (!checkpoint_) return;
+  if (!checkpoint_->error.empty() || clock_.now() - checkpoint_->started > checkpoint_limit) {
+    log_.error("checkpoint ", checkpoint_->directory.string(), " failed: ",
+               checkpoint_->error.empty() ? "not all parts came in time" : checkpoint_->error);
+    checkpoint_.reset();
+  } else if (checkpoint_->waiting == 0) {
+    complete_checkpoint();
+  }
+}
+
+void Learner::complete_checkpoint() {
+  const auto& directory = checkpoint_->directory;
+  write_manifest(directory, {checkpoint_updates_, member_.env_steps(), checkpoint_->shards, options_.member.commit});
+  log_.info("checkpoint ", directory.string(), " in ", seconds(clock_.now() - checkpoint_->started), " s");
+  newest_checkpoint_ = directory.string();
+  member_.set_checkpoint(newest_checkpoint_);
+  prune_checkpoints(checkpoints_, static_cast<std::size_t>(options_.checkpoint.keep));
+  checkpoint_.reset();
+}
+
+// The run is closing: the last checkpoint, then goodbye.
+void Learner::end() {
+  if (!ending_ && !checkpoint_) {
+    ending_ = true;
+    publish();
+    begin_checkpoint();
+  }
+  if (!ending_ || checkpoint_) return;
+  member_.leave(member_.stop_cause());
+  finished_ = true;
+}
+
+bool Learner::quiet() const { return client_ && client_->in_flight() == 0; }
+
+std::uint64_t Learner::weights_hash() { return checksum(std::as_bytes(trainer_->parameters())); }
+
+void Learner::measure(bool waited) {
+  const auto now = clock_.now();
+  if (waited) waited_ += now - last_step_;
+  last_step_ = now;
+  if (now - measured_ < measure_every) return;
+  const double elapsed = seconds(now - measured_);
+  member_.set_metric("updates", static_cast<double>(updates_));
+  member_.set_metric("learner_wait_share", seconds(waited_) / elapsed);
+  member_.set_metric("learner_train_share", seconds(trained_time_) / elapsed);
+  member_.set_metric("skipped_updates", static_cast<double>(skipped_));
+  member_.set_metric("learning_rate", learning_rate());
+  member_.set_metric("importance_beta", beta());
+  if (client_) member_.set_metric("mass_age_seconds", client_->mass_age().count());
+  if (measured_updates_ > 0) {
+    member_.set_metric("loss", loss_sum_ / measured_updates_);
+    member_.set_metric("gradient_norm", norm_sum_ / measured_updates_);
+    member_.set_metric("q_value", q_sum_ / measured_updates_);
+  }
+  auto traffic = publisher_.traffic();
+  traffic += member_.socket().traffic();
+  if (client_) traffic += client_->traffic();
+  member_.set_traffic(traffic);
+  measured_ = now;
+  waited_ = trained_time_ = Nanoseconds{0};
+  loss_sum_ = norm_sum_ = q_sum_ = 0;
+  measured_updates_ = 0;
+}
+
+}  // namespace qanat::learner

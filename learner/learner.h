@@ -1,0 +1,132 @@
+// The learner's process: draws batches, updates, sends priorities back, publishes weights, writes checkpoints.
+//
+// A control::Role: one thread, never blocks for others (an update itself takes its time). The next `prefetch`
+// batches are always under way, as far as the ledger's lease allows.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/member.h"
+#include "control/role.h"
+#include "control/weights.h"
+#include "learner/agent.h"
+#include "learner/checkpoint.h"
+#include "learner/config.h"
+#include "replay/client.h"
+#include "replay/config.h"
+
+namespace qanat::learner {
+
+struct LearnerOptions {
+  control::MemberOptions member;
+  std::vector<std::string> publish_addresses;  // to bind weights and announcements to
+  AgentConfig agent;
+  LearnerConfig learner;
+  nn::NetworkConfig network;
+  replay::ReplayConfig replay;
+  CheckpointConfig checkpoint;
+  StopConfig stop;
+  std::uint64_t seed = 0;
+  std::string init_from;  // weights file or checkpoint directory to start from, or empty
+};
+
+class Learner : public control::Role {
+ public:
+  Learner(wire::Context& context, const Clock& clock, Logger& log, LearnerOptions options);
+  ~Learner() override;
+
+  bool step() override;
+  [[nodiscard]] std::vector<wire::Socket*> sockets() override;
+  [[nodiscard]] bool finished() const override { return finished_; }
+  void request_stop(const std::string& cause) override;
+
+  [[nodiscard]] std::uint64_t updates() const { return updates_; }
+  // Hash of the online parameters: what lockstep runs compare.
+  [[nodiscard]] std::uint64_t weights_hash();
+
+  // Lockstep: stop asking for batches, finish those under way; quiet() once that is done.
+  void quiesce() { quiescing_ = true; }
+  [[nodiscard]] bool quiet() const;
+  // Lockstep: saves this role's part into a directory that the runner completes.
+  void save(const std::filesystem::path& directory);
+
+ private:
+  struct Checkpoint {
+    std::filesystem::path directory;
+    std::size_t waiting = 0;  // shards and the head
+    std::int64_t shards = 0;
+    std::string error;
+    Nanoseconds started{0};
+  };
+
+  void build();
+  void follow_directory();
+  void request_batches();
+  void train(replay::SampledBatch batch);
+  void skip(const replay::SampledBatch& batch, const nn::UpdateResult& result);
+  void publish();
+  void take_evaluations();
+  void begin_checkpoint();
+  void continue_checkpoint();
+  void complete_checkpoint();
+  void end();
+  void load(const std::filesystem::path& directory);
+  [[nodiscard]] LearnerState state();
+  [[nodiscard]] double learning_rate() const;
+  [[nodiscard]] double beta() const;
+  [[nodiscard]] bool wants_batches() const;
+  void measure(bool waited);
+
+  wire::Context& context_;
+  const Clock& clock_;
+  Logger& log_;
+  LearnerOptions options_;
+  control::WeightPublisher publisher_;
+  control::Member member_;
+  std::filesystem::path checkpoints_;
+
+  // Made once the environment's schema is known.
+  std::optional<nn::NetworkSpec> network_;
+  std::unique_ptr<nn::QTrainer> trainer_;
+  std::optional<DqnAgent> agent_;
+  std::optional<replay::ReplayClient> client_;
+  std::uint64_t layout_ = 0;
+  std::uint64_t directory_seen_ = 0;
+
+  std::uint64_t updates_ = 0;
+  std::uint64_t trained_before_ = 0;  // by learners before this process
+  std::uint64_t trained_ = 0;
+  std::uint64_t skipped_ = 0;
+  int skipped_in_a_row_ = 0;
+  std::uint64_t published_ = 0;
+  double best_score_ = 0;
+  bool has_best_ = false;
+  std::string newest_checkpoint_;
+  std::optional<Checkpoint> checkpoint_;
+  std::uint64_t checkpoint_updates_ = 0;
+  Nanoseconds checkpoint_time_{0};
+  std::vector<float> td_abs_;
+
+  bool quiescing_ = false;
+  bool ending_ = false;
+  bool finished_ = false;
+
+  // Since the last metrics.
+  Nanoseconds measured_;
+  Nanoseconds waited_{0};
+  Nanoseconds trained_time_{0};
+  Nanoseconds last_step_;
+  double loss_sum_ = 0;
+  double norm_sum_ = 0;
+  double q_sum_ = 0;
+  int measured_updates_ = 0;
+};
+
+// Hash of a network's tensor names and shapes: actors refuse weights of another layout.
+[[nodiscard]] std::uint64_t layout_hash(const nn::NetworkSpec& spec);
+
+}  // namespace qanat::learner

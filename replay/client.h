@@ -1,0 +1,154 @@
+// The learner's side of the replay: whole batches drawn over all shards, pipelined.
+//
+// The client fixes q_s, each shard's share, from the newest masses it holds, and draws the shards' counts
+// stratified over the concatenated mass. Shard s draws by its own mass m_s of that moment and returns each
+// leaf and m_s; P = q_s * leaf / m_s is the probability with which the item was really drawn, whatever moved
+// in between. A shard that is silent for `silent_after`, was replaced, or has nothing to draw gives its part of
+// the batch to the others. With all masses zero, shards are drawn by their number of items.
+// Never blocks. One thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/rng.h"
+#include "replay/sample_table.h"
+#include "replay/schema.h"
+#include "wire/messages.h"
+
+namespace qanat::replay {
+
+struct ShardAddress {
+  std::int64_t index = 0;
+  std::uint64_t incarnation = 0;
+  std::string sample;  // address of its "sample" service
+
+  friend bool operator==(const ShardAddress&, const ShardAddress&) = default;
+};
+
+struct ClientOptions {
+  Schema schema;
+  std::uint32_t stack = 1;
+  std::uint32_t n_step = 1;
+  std::uint32_t batch = 32;
+  std::uint64_t seed = 0;
+  std::string identity;  // of this learner's sockets
+  Seconds silent_after{5};
+};
+
+// One batch: items of all shards, and each row they need once.
+struct SampledBatch {
+  std::uint32_t rows = 0;
+  std::vector<std::vector<std::byte>> columns;  // observations then extras, `rows` rows each
+  SampleTable table;                            // rows of all parts numbered through
+  std::vector<double> probability;              // [B] with which each item was drawn
+  std::vector<std::uint32_t> shard;             // [B] index into `shards`
+  std::vector<std::uint64_t> incarnations;      // [B] of the shard process it came from
+  std::uint64_t items = 0;                      // N: drawable items over all shards
+
+  [[nodiscard]] std::size_t size() const { return probability.size(); }
+  [[nodiscard]] Handle handle(std::size_t i) const { return {shard[i], table.slots[i], table.generations[i]}; }
+};
+
+class ReplayClient {
+ public:
+  ReplayClient(wire::Context& context, const Clock& clock, ClientOptions options);
+
+  // The shards that are alive now. Those that are gone lose their parts of batches under way to the others.
+  void set_shards(const std::vector<ShardAddress>& shards);
+  void set_epoch(std::uint64_t epoch) { epoch_ = epoch; }
+
+  // Takes in replies, asks shards whose mass is unknown, moves parts away from silent shards. True when
+  // something came in.
+  bool step();
+
+  // Requests one batch. False when no shard is known to have anything to draw.
+  bool request();
+  [[nodiscard]] std::size_t in_flight() const { return pending_.size(); }
+  // The oldest requested batch, when it is complete.
+  [[nodiscard]] std::optional<SampledBatch> take();
+  // Gives a batch's memory back for the next one.
+  void recycle(SampledBatch&& batch) { spare_ = std::move(batch); }
+
+  // Raw priorities, one an item of the batch; each goes to the shard process that drew it.
+  void update_priorities(const SampledBatch& batch, std::span<const float> priorities);
+
+  // Asks every shard to save its part into `directory`; the answers come through take_saves().
+  void save(const std::string& directory);
+  struct Saved {
+    std::int64_t shard;
+    wire::SaveReply reply;
+  };
+  [[nodiscard]] std::vector<Saved> take_saves() { return std::exchange(saves_, {}); }
+
+  [[nodiscard]] std::size_t shards() const { return shards_.size(); }
+  [[nodiscard]] std::uint64_t items() const;
+  // Age of the oldest mass in use.
+  [[nodiscard]] Seconds mass_age() const;
+  [[nodiscard]] std::uint64_t refused_replies() const { return refused_replies_; }
+  [[nodiscard]] std::vector<wire::Socket*> sockets();
+  [[nodiscard]] wire::Traffic traffic() const;
+
+  [[nodiscard]] const Rng& rng() const { return rng_; }
+  void set_rng(const Rng& rng) { rng_ = rng; }
+
+ private:
+  struct Shard {
+    ShardAddress address;
+    std::unique_ptr<wire::Socket> socket;
+    bool known = false;  // mass and items were heard
+    std::uint64_t mass = 0;
+    std::uint64_t items = 0;
+    float max_priority = 0;
+    Nanoseconds heard{0};
+    Nanoseconds asked{0};
+    bool silent = false;
+  };
+  struct Part {
+    std::int64_t shard = 0;
+    std::uint64_t incarnation = 0;
+    std::uint64_t request = 0;
+    std::uint32_t count = 0;
+    double share = 0;  // q_s
+    Nanoseconds sent{0};
+    std::optional<wire::SampleReply> reply;
+    SampleTable table;
+    std::vector<wire::Frame> columns;
+  };
+  struct Batch {
+    std::vector<Part> parts;
+  };
+
+  void handle(Shard& shard, wire::Incoming&& message);
+  void accept(Part& part, wire::SampleReply reply, wire::Incoming&& message);
+  void check_parts(const wire::SampleReply& reply, const wire::Incoming& message) const;
+  void ask(Shard& shard);
+  bool allot(Batch& batch, std::uint32_t draws);
+  void reissue(Batch& batch, std::size_t part);
+  void send(Shard& shard, Part& part);
+  [[nodiscard]] float max_priority() const;
+  [[nodiscard]] Shard* find(std::int64_t index, std::uint64_t incarnation);
+  void assemble(const Batch& batch, SampledBatch& out);
+
+  wire::Context& context_;
+  const Clock& clock_;
+  ClientOptions options_;
+  std::vector<std::size_t> row_bytes_;  // of the columns a reply carries
+  Rng rng_;
+  std::uint64_t epoch_ = 0;
+  std::vector<Shard> shards_;  // ordered by index
+  std::deque<Batch> pending_;
+  std::uint64_t next_request_ = 1;
+  std::vector<Saved> saves_;
+  SampledBatch spare_;
+  std::uint64_t refused_replies_ = 0;
+  wire::Traffic closed_;
+};
+
+}  // namespace qanat::replay

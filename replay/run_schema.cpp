@@ -1,0 +1,13 @@
+#include "replay/run_schema.h"
+
+namespace qanat::replay {
+
+Schema schema_of(const wire::EnvironmentSchema& environment) {
+  Schema schema;
+  for (const auto& observation : environment.observations) schema.observations.push_back(observation.tensor);
+  schema.action = {"action", DType::i32, {}};
+  if (environment.has_action_mask) schema.extras.push_back({"action_mask", DType::u8, {environment.actions}});
+  return schema;
+}
+
+}  // namespace qanat::replay

@@ -1,0 +1,113 @@
+// A shard's process: takes chunks from actors, serves samples to the learner, and acknowledges what it applied.
+//
+// Inserts and reads have sockets of their own, so that an insert held back by the ledger never blocks a read.
+// A control::Role: one thread, never blocks.
+//
+// Acknowledgement: after a chunk is applied, with the next sequence number expected of its stream. What cannot be
+// applied is refused with the reason (nothing of the chunk is kept). A stream that ended (its actor was given up)
+// answers `refused` too, and the actor goes on with a new stream.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/member.h"
+#include "control/role.h"
+#include "core/rng.h"
+#include "replay/config.h"
+#include "replay/sample_table.h"
+#include "replay/shard.h"
+
+namespace qanat::replay {
+
+struct ServerOptions {
+  control::MemberOptions member;
+  std::vector<std::string> bind;  // "tcp://127.0.0.1:*", "ipc:///dir/replay-0"
+  ReplayConfig replay;
+  std::uint32_t stack = 1;
+  std::uint32_t n_step = 1;
+  std::uint64_t seed = 0;
+};
+
+// Options of one of the run's shards: its part of the capacity.
+[[nodiscard]] ShardOptions shard_options(const ReplayConfig& config, std::uint32_t stack, std::uint32_t n_step,
+                                         std::uint32_t index);
+
+class ShardServer : public control::Role {
+ public:
+  ShardServer(wire::Context& context, const Clock& clock, Logger& log, ServerOptions options);
+
+  bool step() override;
+  [[nodiscard]] std::vector<wire::Socket*> sockets() override;
+  [[nodiscard]] bool finished() const override { return finished_; }
+  void request_stop(const std::string& cause) override;
+
+  [[nodiscard]] const Shard* shard() const { return shard_ ? &*shard_ : nullptr; }
+  // Lockstep: nothing is held or being saved.
+  [[nodiscard]] bool quiet() const { return pending_.empty() && saves_.empty(); }
+  // Lockstep: this role's part of a checkpoint, at once.
+  void save(const std::filesystem::path& directory);
+
+ private:
+  // A message whose chunks are applied one after the other, as the lease allows.
+  struct Pending {
+    std::string peer;
+    wire::Insert head;
+    std::vector<wire::Frame> columns;
+    std::size_t next_chunk = 0;
+    std::uint64_t next_row = 0;  // rows of the chunks before, in each column
+  };
+  struct Save {
+    std::string peer;
+    std::string directory;
+  };
+
+  void build();
+  bool receive_inserts();
+  bool apply_inserts();
+  [[nodiscard]] std::uint64_t steps_in(const Pending& pending) const;
+  [[nodiscard]] wire::StreamAck apply(const Pending& pending);
+  void check(const Pending& pending) const;
+  void end_departed();
+  bool serve_reads();
+  void serve_sample(const wire::Incoming& message);
+  void serve_priorities(const wire::Incoming& message);
+  void begin_save(const std::filesystem::path& directory);
+  void continue_save();
+  [[nodiscard]] std::filesystem::path part(const std::filesystem::path& directory) const;
+  [[nodiscard]] wire::SampleReply state_reply(const wire::SampleRequest& request);
+  void report();
+
+  const Clock& clock_;
+  Logger& log_;
+  ServerOptions options_;
+  wire::Socket inserts_;
+  wire::Socket reads_;
+  control::Member member_;
+  std::optional<Shard> shard_;
+  Rng rng_;
+  Draw draw_;
+  SampleTable table_;
+
+  std::deque<Pending> pending_;
+  std::uint64_t pending_steps_ = 0;
+  std::uint64_t largest_message_steps_ = 0;
+  std::uint64_t used_ = 0;  // steps inserted by this process
+  std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
+  float other_shards_max_ = -1;
+  std::uint64_t refused_ = 0;
+  std::deque<Save> saves_;
+  bool finished_ = false;
+
+  Nanoseconds measured_;
+  Nanoseconds last_step_;
+  Nanoseconds held_{0};
+};
+
+}  // namespace qanat::replay

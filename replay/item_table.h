@@ -1,0 +1,61 @@
+// Which slots hold an item that may be drawn: its window length, its raw priority, and the largest of those.
+//
+// Thread-compatible: one owner.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "replay/lazy_array.h"
+
+namespace qanat::replay {
+
+class ItemTable {
+ public:
+  explicit ItemTable(std::uint64_t slots);
+
+  // The slot is free; 1 <= steps <= 255; priority is finite and >= 0.
+  void add(std::uint32_t slot, std::uint8_t steps, float priority);
+  // The slot holds an item.
+  void remove(std::uint32_t slot);
+  void set_priority(std::uint32_t slot, float priority);
+
+  [[nodiscard]] bool has(std::uint32_t slot) const { return steps_[slot] != 0; }
+  // The window's length m; 0 where there is no item.
+  [[nodiscard]] std::uint8_t steps(std::uint32_t slot) const { return steps_[slot]; }
+  [[nodiscard]] float priority(std::uint32_t slot) const { return priorities_[slot]; }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
+
+  // The largest raw priority; nothing without items. Exact; what has left since the last call is looked for only in the
+  // blocks that it may have been the largest of.
+  [[nodiscard]] std::optional<float> max_priority();
+
+  // The slots of the items with these ranks in slot order. ranks ascend, each < count(). Linear in slots / 1024.
+  void at_ranks(std::span<const std::uint64_t> ranks, std::span<std::uint32_t> slots) const;
+
+  [[nodiscard]] std::span<const std::uint8_t> all_steps() const { return steps_.span(); }
+  [[nodiscard]] std::span<const float> all_priorities() const { return priorities_.span(); }
+
+  [[nodiscard]] std::uint64_t bytes() const;
+  [[nodiscard]] static std::uint64_t predicted_bytes(std::uint64_t slots);
+
+ private:
+  static constexpr std::uint64_t block_slots = 1024;
+  struct Block {
+    float largest = no_item;  // an upper bound while stale
+    std::uint16_t count = 0;
+    bool stale = false;
+  };
+  static constexpr float no_item = -1;
+
+  void refresh(std::size_t block);
+
+  LazyArray<std::uint8_t> steps_;
+  LazyArray<float> priorities_;  // 0 where there is no item
+  std::vector<Block> blocks_;
+  std::uint64_t count_ = 0;
+};
+
+}  // namespace qanat::replay

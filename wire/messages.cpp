@@ -4,7 +4,6 @@
 #include <cereal/types/array.hpp>
 #include <cereal/types/string.hpp>
 #include <cereal/types/utility.hpp>
-#include <cereal/types/vector.hpp>
 
 #include "core/error.h"
 
@@ -30,12 +29,15 @@ class HeadReader : public cereal::InputArchive<HeadReader, cereal::AllowEmptyCla
   explicit HeadReader(std::span<const std::byte> in) : InputArchive(this), in_(in) {}
   void read(void* data, std::size_t bytes) {
     if (bytes > in_.size()) throw InputError(text("message head ends early: ", bytes, " bytes wanted, ", in_.size(), " left"));
+    if (bytes == 0) return;  // an empty list's data may be null
     std::memcpy(data, in_.data(), bytes);
     in_ = in_.subspan(bytes);
   }
-  // Every element takes at least one byte, so a longer list than bytes left cannot be honest.
-  void check_length(std::uint64_t length) const {
-    if (length > in_.size()) throw InputError(text("message head names ", length, " elements, ", in_.size(), " bytes are left"));
+  // Every element takes at least `bytes_each`, so a longer list than bytes left cannot be honest.
+  void check_length(std::uint64_t length, std::size_t bytes_each) const {
+    if (length > in_.size() / bytes_each) {
+      throw InputError(text("message head names ", length, " elements, ", in_.size(), " bytes are left"));
+    }
   }
   [[nodiscard]] std::size_t left() const { return in_.size(); }
 
@@ -76,7 +78,7 @@ template <class T>
 void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, cereal::SizeTag<T>& tag) {
   std::uint64_t length = 0;
   archive(length);
-  archive.check_length(length);
+  archive.check_length(length, 1);
   tag.size = static_cast<cereal::size_type>(length);
 }
 
@@ -90,8 +92,67 @@ void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, cereal::BinaryData<T>& data)
   archive.read(data.data, static_cast<std::size_t>(data.size));
 }
 
+// Lists are ours rather than Cereal's, which makes room for all elements before it reads the first: a hostile
+// length would then cost the size of a struct for each byte received. Here memory grows with what was decoded.
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(HeadWriter& archive, const std::vector<T>& list) {
+  archive(static_cast<std::uint64_t>(list.size()));
+  if constexpr (std::is_arithmetic_v<T>) {
+    archive.write(list.data(), list.size() * sizeof(T));
+  } else {
+    for (const auto& element : list) archive(element);
+  }
+}
+
+template <class T>
+void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, std::vector<T>& list) {
+  std::uint64_t length = 0;
+  archive(length);
+  list.clear();
+  if constexpr (std::is_arithmetic_v<T>) {
+    archive.check_length(length, sizeof(T));
+    list.resize(static_cast<std::size_t>(length));
+    archive.read(list.data(), list.size() * sizeof(T));
+  } else {
+    archive.check_length(length, 1);
+    for (; length > 0; --length) archive(list.emplace_back());
+  }
+}
+
+// Enums are checked here, once, so that nobody downstream meets a value without a name.
+constexpr Role last_of(Role) { return Role::supervisor; }
+constexpr MemberState last_of(MemberState) { return MemberState::lost; }
+constexpr RunState last_of(RunState) { return RunState::ended; }
+constexpr AckStatus last_of(AckStatus) { return AckStatus::refused; }
+constexpr DType last_of(DType) { return DType::f64; }
+
+template <class E>
+  requires std::is_enum_v<E>
+void CEREAL_SAVE_FUNCTION_NAME(HeadWriter& archive, const E& value) {
+  archive(static_cast<std::underlying_type_t<E>>(value));
+}
+
+template <class E>
+  requires std::is_enum_v<E>
+void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, E& value) {
+  std::underlying_type_t<E> number = 0;
+  archive(number);
+  if (number > static_cast<std::underlying_type_t<E>>(last_of(E{}))) {
+    throw InputError(text("message head: an enumeration is ", int{number}, ", wanted at most ", static_cast<int>(last_of(E{}))));
+  }
+  value = static_cast<E>(number);
+}
+
 }  // namespace
 }  // namespace qanat::wire
+
+// Cereal knows enums by itself, without our check.
+template <class E>
+  requires std::is_enum_v<E>
+struct cereal::specialize<qanat::wire::HeadWriter, E, cereal::specialization::non_member_load_save> {};
+template <class E>
+  requires std::is_enum_v<E>
+struct cereal::specialize<qanat::wire::HeadReader, E, cereal::specialization::non_member_load_save> {};
 
 CEREAL_REGISTER_ARCHIVE(qanat::wire::HeadWriter)
 CEREAL_REGISTER_ARCHIVE(qanat::wire::HeadReader)
@@ -142,6 +203,8 @@ Head decode(const Message& message) {
 #define QANAT_MESSAGE(Head)                                         \
   template Message encode<Head>(const Head&, std::vector<Frame>);   \
   template Head decode<Head>(const Message&);
+QANAT_MESSAGE(ConfigGet)
+QANAT_MESSAGE(ConfigReply)
 QANAT_MESSAGE(Join)
 QANAT_MESSAGE(JoinReply)
 QANAT_MESSAGE(Heartbeat)

@@ -60,7 +60,9 @@ class ConfigVisitor {
   // A YAML sequence of maps. A visitor says how many entries it has seen (readers) or leaves the list as it is.
   template <class Struct>
   void list(std::string_view name, std::vector<Struct>& value, std::string_view help) {
-    value.resize(begin_list(name, help, value.size()));
+    const std::size_t size = begin_list(name, help, value.size());
+    if (list_starts_afresh()) value.clear();
+    value.resize(size);
     if (describes_types()) {  // schema and reference: one entry stands for all
       Struct example;
       begin_entry(0);
@@ -83,6 +85,8 @@ class ConfigVisitor {
   virtual void begin_entry(std::size_t index) = 0;
   virtual void end_entry() = 0;
   virtual void end_list() = 0;
+  // Asked right after begin_list: whether the entries begin as Struct{} rather than as they are.
+  [[nodiscard]] virtual bool list_starts_afresh() const { return false; }
   [[nodiscard]] virtual bool describes_types() const { return false; }
 };
 

@@ -1,0 +1,17 @@
+// What the rest of the run needs to know of an environment, made from its spec. Pure functions.
+#pragma once
+
+#include "envs/vector_env.h"
+#include "nn/network.h"
+#include "wire/messages.h"
+
+namespace qanat::actors {
+
+// Throws ConfigError when its actions are not Discrete, which is all that agents can learn so far.
+[[nodiscard]] wire::EnvironmentSchema schema_of(const envs::EnvSpec& spec);
+
+// Networks read the first observation column; others are stored beside it.
+[[nodiscard]] nn::NetworkSpec network_of(const nn::NetworkConfig& config, const envs::EnvSpec& spec,
+                                         std::int64_t stack);
+
+}  // namespace qanat::actors

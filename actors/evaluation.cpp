@@ -1,0 +1,131 @@
+#include "actors/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "actors/environment.h"
+#include "actors/exploration.h"
+#include "core/error.h"
+
+namespace qanat::actors {
+namespace {
+
+constexpr std::int64_t most_slots = 100;
+constexpr std::int64_t limit_of_the_endless = 10'000;
+
+std::size_t slots_for(std::int64_t episodes) {
+  if (episodes < 1) throw ConfigError(text("an evaluation of ", episodes, " episodes, wanted at least 1"));
+  return static_cast<std::size_t>(std::min(episodes, most_slots));
+}
+
+std::int64_t limit_of(std::int64_t wanted, const envs::EnvSpec& spec) {
+  if (wanted > 0) return wanted;
+  return spec.max_episode_steps > 0 ? spec.max_episode_steps : limit_of_the_endless;
+}
+
+}  // namespace
+
+double EvaluationResult::mean_length() const {
+  if (lengths.empty()) return 0;
+  return std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(lengths.size());
+}
+
+EpisodePlayer::EpisodePlayer(EvaluationOptions options)
+    : options_(std::move(options)),
+      env_(envs::make(options_.environment, slots_for(options_.episodes))),
+      network_(
+          (static_cast<void>(schema_of(env_->spec())), network_of(options_.network, env_->spec(), options_.stack))),
+      policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
+      stack_(env_->slots(), static_cast<std::size_t>(options_.stack), env_->spec().observations[0].tensor.bytes()),
+      max_steps_(limit_of(options_.max_steps, env_->spec())),
+      slots_(env_->slots()),
+      actions_(env_->slots(), 0) {}
+
+EpisodePlayer::~EpisodePlayer() = default;
+
+void EpisodePlayer::begin(std::span<const float> parameters, SeedPurpose purpose, std::uint64_t round) {
+  policy_.set_parameters(parameters, 0);
+  purpose_ = purpose;
+  round_ = round;
+  rng_ = Rng(environment_seed(purpose, options_.seed, round, env_->slots()));
+  std::vector<std::uint64_t> seeds;
+  running_.clear();
+  const auto count = static_cast<std::int64_t>(slots_.size());
+  for (std::int64_t i = 0; i < count; ++i) {
+    auto& slot = slots_[static_cast<std::size_t>(i)];
+    slot = {};
+    slot.episodes = options_.episodes / count + (i < options_.episodes % count ? 1 : 0);
+    seeds.push_back(environment_seed(purpose, options_.seed, round, i, 0));
+    running_.push_back(static_cast<std::uint32_t>(i));
+  }
+  env_->reset(seeds);
+  const auto row_bytes = env_->spec().observations[0].tensor.bytes();
+  for (const auto slot : running_) stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
+}
+
+void EpisodePlayer::step() {
+  const auto values = policy_.values(stack_.stacks(running_), static_cast<std::int64_t>(running_.size()));
+  const auto choices = static_cast<std::size_t>(network_.actions);
+  const bool masked = env_->spec().has_action_mask;
+  // Slots that are done are stepped along, as a vector environment must be, with an action that is allowed.
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+    const auto* mask = masked ? env_->action_mask().data() + slot * choices : nullptr;
+    actions_[slot] =
+        masked ? static_cast<std::int32_t>(std::find(mask, mask + choices, 1) - mask) % network_.actions : 0;
+  }
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    const auto slot = running_[i];
+    const auto* mask = masked ? env_->action_mask().data() + slot * choices : nullptr;
+    actions_[slot] = choose(values->q.subspan(i * choices, choices), mask, options_.epsilon, rng_).action;
+  }
+  env_->step(actions_);
+  const auto row_bytes = env_->spec().observations[0].tensor.bytes();
+  for (const auto slot : running_) {
+    auto& it = slots_[slot];
+    it.episode_return += env_->rewards()[slot];
+    ++it.steps;
+    const bool ended = env_->terminated()[slot] || env_->truncated()[slot];
+    const bool cut = !ended && it.steps >= max_steps_;
+    if (ended || cut) {
+      it.returns.push_back(it.episode_return);
+      it.lengths.push_back(it.steps);
+      it.episode_return = 0;
+      it.steps = 0;
+    }
+    if (cut) {
+      env_->reset_slot(slot, environment_seed(purpose_, options_.seed, round_, static_cast<std::int64_t>(slot),
+                                              static_cast<std::int64_t>(it.returns.size())));
+    }
+    stack_.push(slot, env_->observation(0).data() + slot * row_bytes, ended || cut);
+  }
+  std::erase_if(running_, [&](std::uint32_t slot) {
+    return static_cast<std::int64_t>(slots_[slot].returns.size()) == slots_[slot].episodes;
+  });
+}
+
+EvaluationResult EpisodePlayer::result() const {
+  EvaluationResult out;
+  for (const auto& slot : slots_) {
+    out.returns.insert(out.returns.end(), slot.returns.begin(), slot.returns.end());
+    out.lengths.insert(out.lengths.end(), slot.lengths.begin(), slot.lengths.end());
+  }
+  out.episodes = static_cast<std::int64_t>(out.returns.size());
+  const auto n = static_cast<double>(out.episodes);
+  out.mean = std::accumulate(out.returns.begin(), out.returns.end(), 0.0) / n;
+  if (out.episodes > 1) {
+    double squares = 0;
+    for (const auto value : out.returns) squares += (value - out.mean) * (value - out.mean);
+    out.standard_error = std::sqrt(squares / (n - 1) / n);
+  }
+  return out;
+}
+
+EvaluationResult evaluate(const EvaluationOptions& options, std::span<const float> parameters, SeedPurpose purpose) {
+  EpisodePlayer player(options);
+  player.begin(parameters, purpose, 0);
+  while (!player.done()) player.step();
+  return player.result();
+}
+
+}  // namespace qanat::actors

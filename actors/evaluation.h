@@ -1,0 +1,86 @@
+// Playing whole episodes to see how good a network is.
+//
+// Fair counting: which slot plays how many episodes is fixed before the first step, so short episodes are not counted
+// more often than long ones. All running slots are evaluated in one forward pass. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "actors/config.h"
+#include "actors/observation_stack.h"
+#include "actors/policy.h"
+#include "actors/seeds.h"
+#include "core/rng.h"
+#include "envs/vector_env.h"
+
+namespace qanat::actors {
+
+struct EvaluationOptions {
+  envs::EnvConfig environment;
+  nn::NetworkConfig network;
+  std::int64_t stack = 1;
+  std::string device = "cpu";
+  std::int64_t episodes = 20;
+  double epsilon = 0;
+  std::int64_t max_steps = 0;  // see EvaluationConfig
+  std::uint64_t seed = 0;      // the run's
+};
+
+struct EvaluationResult {
+  double mean = 0;
+  double standard_error = 0;  // of the mean; 0 for one episode
+  std::int64_t episodes = 0;
+  std::vector<double> returns;  // raw, by slot and then in order of play
+  std::vector<std::int64_t> lengths;
+  [[nodiscard]] double mean_length() const;
+};
+
+// Plays evaluations one after the other, one batch step a call.
+class EpisodePlayer {
+ public:
+  // Throws ConfigError when environment, network or settings do not fit.
+  explicit EpisodePlayer(EvaluationOptions options);
+  ~EpisodePlayer();
+
+  [[nodiscard]] const nn::NetworkSpec& network() const { return network_; }
+
+  // Begins an evaluation of these parameters (copied). The episodes depend on the options' seed, the purpose and
+  // `round` alone. Throws InputError when the size is not the network's.
+  void begin(std::span<const float> parameters, SeedPurpose purpose, std::uint64_t round);
+  // One env step of all slots. Precondition: begun and not done().
+  void step();
+  [[nodiscard]] bool done() const { return running_.empty(); }
+  // Of the evaluation that is done.
+  [[nodiscard]] EvaluationResult result() const;
+
+ private:
+  struct Slot {
+    std::int64_t episodes = 0;  // assigned to it
+    double episode_return = 0;  // of the one that is running
+    std::int64_t steps = 0;
+    std::vector<double> returns;
+    std::vector<std::int64_t> lengths;
+  };
+
+  EvaluationOptions options_;
+  std::unique_ptr<envs::VectorEnv> env_;
+  nn::NetworkSpec network_;
+  LocalPolicy policy_;
+  ObservationStack stack_;
+  std::int64_t max_steps_;
+  SeedPurpose purpose_ = SeedPurpose::evaluation;
+  std::uint64_t round_ = 0;
+  Rng rng_;
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> running_;  // slots that still have episodes to play
+  std::vector<std::int32_t> actions_;
+};
+
+// The evaluation that ends a run.
+[[nodiscard]] EvaluationResult evaluate(const EvaluationOptions& options, std::span<const float> parameters,
+                                        SeedPurpose purpose = SeedPurpose::final_evaluation);
+
+}  // namespace qanat::actors

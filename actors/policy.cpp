@@ -1,0 +1,47 @@
+#include "actors/policy.h"
+
+#include <string>
+
+#include "core/checksum.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace qanat::actors {
+
+LocalPolicy::LocalPolicy(const nn::NetworkSpec& network, std::string_view device, std::size_t groups,
+                         std::int64_t max_batch)
+    : actions_(network.actions),
+      network_(nn::make_backend(device)->inference(network, max_batch)),
+      requests_(groups),
+      q_(static_cast<std::size_t>(max_batch * network.actions)) {}
+
+void LocalPolicy::set_parameters(std::span<const float> parameters, std::uint64_t version) {
+  network_->set_parameters(parameters);
+  version_ = version;
+}
+
+void LocalPolicy::submit(std::size_t group, const nn::ObservationRows& observations, std::int64_t batch) {
+  requests_[group] = {observations, batch};
+}
+
+std::optional<QValues> LocalPolicy::collect(std::size_t group) {
+  return values(requests_[group].observations, requests_[group].batch);
+}
+
+std::optional<QValues> LocalPolicy::values(const nn::ObservationRows& observations, std::int64_t batch) {
+  const auto q = std::span(q_).first(static_cast<std::size_t>(batch * actions_));
+  network_->forward(observations, batch, q);
+  return QValues{q, version_};
+}
+
+std::uint64_t layout_hash(const nn::NetworkSpec& network) {
+  std::string words;
+  for (const auto& tensor : nn::parameter_layout(network)) {
+    words += tensor.name;
+    for (const auto extent : tensor.shape) words += text(' ', extent);
+    words += ';';
+  }
+  return checksum(bytes_of(words));
+}
+
+}  // namespace qanat::actors

@@ -5,8 +5,10 @@
 //   Block        all parameters, or something of that shape (gradients), in the backend's own layout: a cheap view
 // and its operations, in the order an update calls them (see nn/cpu/reference.h for what each computes):
 //   activations, part, align, block, write, read              memory, while the plan is built and between updates
-//   stage            brings a batch and its controls where the others read them, at addresses that never change
-//   run              calls its argument; a device captures what it does the first time and replays it after that
+//   stage            brings a batch and its controls, or rows, where the others read them, at addresses that never
+//   change run              calls its argument; a device captures what it does the first time a batch size comes, and
+//   replays
+//                    that after
 //   load             gathers, stacks and scales rows
 //   linear, conv2d, layer_norm, relu, dueling                 forward; *_gradient backward
 //   td               target, loss, priorities, and the gradient of the loss with respect to Q
@@ -125,8 +127,11 @@ class EngineInference final : public Inference {
     if (batch > max_batch_) throw InputError(text("a batch of ", batch, " is above the largest of ", max_batch_));
     check_rows(spec_, observations, batch);
     check_size("q", q.size(), static_cast<std::size_t>(batch * spec_.actions));
-    ops_.load(observations, pass_[0], 0, batch);
-    run_forward(ops_, plan_, parameters_, pass_, batch);
+    const ObservationRows& staged = ops_.stage(observations, batch);
+    ops_.run(batch, [&] {
+      ops_.load(staged, pass_[0], 0, batch);
+      run_forward(ops_, plan_, parameters_, pass_, batch);
+    });
     ops_.read(pass_[plan_.q.buffer], batch, q);
   }
 
@@ -160,7 +165,7 @@ class EngineTrainer final : public QTrainer {
   void submit(const QBatch& batch, const UpdateControls& controls) override {
     check_batch(spec_, options_, batch);
     const QBatch& staged = ops_.stage(batch, controls);
-    ops_.run([&] { update(staged); });
+    ops_.run(options_.batch, [&] { update(staged); });
   }
 
   UpdateResult collect(std::span<float> td_abs) override {

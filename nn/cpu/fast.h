@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "nn/backend.h"
+#include "nn/cpu/flush_denormals.h"
 #include "nn/cpu/kernels.h"
 #include "nn/cpu/update.h"
 #include "nn/plan.h"
@@ -49,6 +50,11 @@ class FastOps : public CpuUpdate<float> {
   void read(const Activations& from, std::int64_t samples, std::span<float> to) const;
 
   // One update, beside what CpuUpdate does.
+  template <class Update>
+  void run(std::int64_t /*samples*/, Update update) {
+    const FlushDenormals flush;
+    update();
+  }
   void load(const ObservationRows& rows, Activations& to, std::int64_t first, std::int64_t samples);
   void td(const QBatch& batch, const Activations& q, const Activations& choosing_q, const Activations& target_q,
           Activations& delta);

@@ -43,6 +43,10 @@ class ReferenceOps : public CpuUpdate<Real> {
   void read(const Activations& from, std::int64_t samples, std::span<float> to) const;
 
   // One update, beside what CpuUpdate does.
+  template <class Update>
+  void run(std::int64_t /*samples*/, Update update) {
+    update();
+  }
   void load(const ObservationRows& rows, Activations& to, std::int64_t first, std::int64_t samples);
   // choosing_q picks a*, target_q values it. delta := d loss / d q of the taken actions, 0 elsewhere.
   void td(const QBatch& batch, const Activations& q, const Activations& choosing_q, const Activations& target_q,

@@ -24,10 +24,7 @@ class CpuUpdate {
     return batch_;
   }
 
-  template <class Update>
-  void run(Update update) {
-    update();
-  }
+  const ObservationRows& stage(const ObservationRows& rows, std::int64_t /*samples*/) { return rows; }
 
   UpdateResult result(std::span<float> td_abs) {
     std::copy(td_abs_.begin(), td_abs_.end(), td_abs.begin());

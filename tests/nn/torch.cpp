@@ -1,0 +1,157 @@
+// The whole update against PyTorch in float64: cases are written to a file, which torch_check.py reads. Runs where the
+// environment variable QANAT_TEST_PYTHON names a Python that has torch.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/nn/support.h"
+#include "tests/support/catch.h"
+
+namespace qanat::nn::test {
+namespace {
+
+using nlohmann::json;
+
+struct TorchCase {
+  std::string name;
+  std::string backend;
+  double tolerance = 0;
+  NetworkSpec spec;
+  TrainerOptions options;
+  bool masked = false;
+};
+
+json network_json(const NetworkSpec& spec) {
+  json layers = json::array();
+  for (const Layer& layer : spec.layers) {
+    const char* names[] = {"linear", "conv2d", "relu", "layer_norm"};
+    layers.push_back({{"kind", names[static_cast<int>(layer.kind)]}, {"stride", layer.stride}});
+  }
+  return {{"layers", layers},
+          {"stack", spec.stack},
+          {"row_shape", spec.input.shape},
+          {"input_scale", spec.input_scale},
+          {"dueling", spec.dueling},
+          {"dueling_hidden", spec.dueling_hidden}};
+}
+
+std::vector<float> row_values(const NetworkSpec& spec, const std::vector<std::byte>& rows) {
+  std::vector<float> values(rows.size() / size_of(spec.input.dtype));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (spec.input.dtype == DType::u8) {
+      values[i] = static_cast<float>(rows[i]);
+    } else {
+      std::memcpy(&values[i], &rows[4 * i], 4);
+    }
+  }
+  return values;
+}
+
+json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
+  Rng rng(seed);
+  const RandomBatch batch(c.spec, c.options.batch, c.masked, rng);
+  const auto online = random_parameters(c.spec, seed + 1);
+  const auto target = random_parameters(c.spec, seed + 2);
+  const auto trainer = make_backend(c.backend)->trainer(c.spec, c.options);
+  trainer->set_parameters(online, target);
+  const double rate = 1e-2;
+  QBatch view = batch.view;
+  const std::vector<float> ones(batch.weight.size(), 1.0f);
+  if (forget_weights) view.weight = ones.data();
+  std::vector<float> td_abs(batch.weight.size());
+  trainer->submit(view, {.learning_rate = rate});
+  const UpdateResult result = trainer->collect(td_abs);
+  const auto gradients = copy(trainer->gradients());
+  const auto after = copy(trainer->parameters());
+
+  json out = network_json(c.spec);
+  out["name"] = c.name + " on " + c.backend;
+  out["tolerance"] = c.tolerance;
+  out["rows"] = row_values(c.spec, batch.rows);
+  out["batch"] = {{"state", batch.state_index},
+                  {"next_state", batch.next_index},
+                  {"action", batch.action},
+                  {"returns", batch.returns},
+                  {"bootstrap", batch.bootstrap},
+                  {"weight", batch.weight},
+                  {"next_mask", c.masked ? json(batch.mask) : json()}};
+  const TrainerOptions& o = c.options;
+  out["td"] = {{"double_q", o.td.double_q},
+               {"huber", o.td.huber},
+               {"delta", o.td.huber_delta},
+               {"rescale", o.td.rescale},
+               {"epsilon", o.td.rescale_epsilon}};
+  out["optimizer"] = {
+      {"kind", o.optimizer},  {"rate", rate},         {"beta1", o.beta1},           {"beta2", o.beta2},
+      {"epsilon", o.epsilon}, {"decay", o.rms_decay}, {"centered", o.rms_centered}, {"max_grad_norm", o.max_grad_norm}};
+  out["loss"] = result.loss;
+  out["td_abs"] = td_abs;
+  const auto cut = [](const std::vector<float>& all, const ParameterInfo& info) {
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(info.offset);
+    return std::vector<float>(first, first + static_cast<std::ptrdiff_t>(info.elements()));
+  };
+  for (const ParameterInfo& info : parameter_layout(c.spec)) {
+    out["parameters"].push_back({{"name", info.name},
+                                 {"shape", info.shape},
+                                 {"online", cut(online, info)},
+                                 {"target", cut(target, info)},
+                                 {"gradient", cut(gradients, info)},
+                                 {"after", cut(after, info)}});
+  }
+  return out;
+}
+
+std::vector<TorchCase> torch_cases() {
+  std::vector<TorchCase> cases;
+  // The double-precision oracle hands its results out as f32: 6e-8. The fast backend: as conformance.cpp argues.
+  for (const auto& [backend, tolerance] : {std::pair{"reference64", 1e-6}, std::pair{"cpu", 3e-5}}) {
+    TrainerOptions options;
+    options.batch = 21;
+    options.epsilon = 1e-4;
+    for (const auto& [name, spec] : networks()) cases.push_back({name, backend, tolerance, spec, options, false});
+    for (int bits = 0; bits < 128; ++bits) {
+      options.td.double_q = (bits & 1) != 0;
+      options.td.huber = (bits & 2) != 0;
+      options.td.huber_delta = 0.7f;
+      options.td.rescale = (bits & 4) != 0;
+      options.max_grad_norm = (bits & 16) != 0 ? 0.1 : 0;
+      options.optimizer = (bits & 32) != 0 ? "rmsprop" : "adam";
+      options.rms_centered = (bits & 64) != 0;
+      const auto all = networks();
+      cases.push_back(
+          {"switches " + std::to_string(bits), backend, tolerance, all[bits % 4].spec, options, (bits & 8) != 0});
+    }
+  }
+  return cases;
+}
+
+// The script's exit status for these cases.
+int run_script(const char* python, const json& cases) {
+  const auto path = std::filesystem::temp_directory_path() / ("qanat_torch_check_" + std::to_string(getpid()));
+  std::ofstream(path) << cases;
+  const std::string command = std::string(python) + " " QANAT_NN_TEST_DIR "/torch_check.py " + path.string();
+  const int status = std::system(command.c_str());
+  std::filesystem::remove(path);
+  return status;
+}
+
+TEST_CASE("torch: loss, td errors, gradients and one step agree with PyTorch in float64, each switch on and off") {
+  const char* python = std::getenv("QANAT_TEST_PYTHON");
+  if (python == nullptr) {
+    WARN("skipped: QANAT_TEST_PYTHON does not name a Python with torch");
+    return;
+  }
+  json cases = json::array();
+  std::uint64_t seed = 1000;
+  for (const TorchCase& c : torch_cases()) cases.push_back(case_json(c, seed++, false));
+  CHECK(run_script(python, cases) == 0);
+  // And the check can fail: an update that forgot its importance weights.
+  CHECK(run_script(python, json::array({case_json(torch_cases()[0], 1000, true)})) != 0);
+}
+
+}  // namespace
+}  // namespace qanat::nn::test

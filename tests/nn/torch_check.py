@@ -1,0 +1,131 @@
+"""An independent float64 version of the whole DQN update in PyTorch, against what the C++ wrote down.
+
+Usage: torch_check.py CASES.json. Each case holds a network, its parameters, one batch, the switches, and the C++
+results: loss, |td|, every gradient, the parameters after one optimiser step. Exits 1, naming the case and the tensor,
+where the error's norm relative to PyTorch's result is above the case's tolerance.
+"""
+import json
+import sys
+
+import torch
+from torch.nn import functional
+
+torch.set_default_dtype(torch.float64)
+
+
+def tensors(case, which):
+    return {p["name"]: torch.tensor(p[which]).reshape(p["shape"]) for p in case["parameters"]}
+
+
+def observations(case, index):
+    """[B, stacked shape]: rows oldest first, joined along the channel (or only) axis."""
+    rows = torch.tensor(case["rows"]).reshape(-1, *case["row_shape"])
+    index = torch.tensor(index).reshape(-1, case["stack"])
+    frames = [rows[index[:, k]] for k in range(case["stack"])]
+    if len(case["row_shape"]) == 2:
+        frames = [f.unsqueeze(1) for f in frames]
+    return torch.cat(frames, 1) * case["input_scale"]
+
+
+def q_values(case, p, x):
+    def linear(name, x):
+        return x.flatten(1) @ p[name + ".weight"] + p[name + ".bias"]
+
+    for i, layer in enumerate(case["layers"]):
+        name = f"layers.{i}"
+        if layer["kind"] == "linear":
+            x = linear(name, x)
+        elif layer["kind"] == "conv2d":
+            x = functional.conv2d(x, p[name + ".weight"], p[name + ".bias"], stride=layer["stride"])
+        elif layer["kind"] == "relu":
+            x = functional.relu(x)
+        else:
+            shape = x.shape
+            flat = x.flatten(1)
+            x = functional.layer_norm(flat, flat.shape[1:], p[name + ".weight"], p[name + ".bias"]).reshape(shape)
+    if not case["dueling"]:
+        return linear("q", x)
+    value, advantage = x, x
+    if case["dueling_hidden"]:
+        value, advantage = (functional.relu(linear(n, x)) for n in ("value_hidden", "advantage_hidden"))
+    value, advantage = linear("value", value), linear("advantage", advantage)
+    return value + advantage - advantage.mean(1, keepdim=True)
+
+
+def rescale(x, epsilon):
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + epsilon * x
+
+
+def unrescale(x, epsilon):
+    root = (1 + 4 * epsilon * (x.abs() + 1 + epsilon)).sqrt()
+    return x.sign() * (((root - 1) / (2 * epsilon)) ** 2 - 1)
+
+
+def loss_and_td(case, online, target):
+    batch, switch = case["batch"], case["td"]
+    state, next_state = observations(case, batch["state"]), observations(case, batch["next_state"])
+    returns, bootstrap, weight = (torch.tensor(batch[k]) for k in ("returns", "bootstrap", "weight"))
+    with torch.no_grad():
+        next_q = q_values(case, target, next_state)
+        choosing = q_values(case, online, next_state) if switch["double_q"] else next_q
+        if batch["next_mask"] is not None:
+            allowed = torch.tensor(batch["next_mask"]).reshape(choosing.shape) != 0
+            choosing = choosing.masked_fill(~allowed, -torch.inf)
+        best = next_q.gather(1, choosing.argmax(1, keepdim=True)).squeeze(1)
+        if switch["rescale"]:
+            goal = rescale(returns + bootstrap * unrescale(best, switch["epsilon"]), switch["epsilon"])
+        else:
+            goal = returns + bootstrap * best
+    taken = q_values(case, online, state).gather(1, torch.tensor(batch["action"]).unsqueeze(1)).squeeze(1)
+    if switch["huber"]:
+        loss = functional.huber_loss(taken, goal, reduction="none", delta=switch["delta"])
+    else:
+        loss = (taken - goal) ** 2 / 2
+    return (weight * loss).mean(), (goal - taken).abs().detach()
+
+
+def optimiser_of(options, parameters):
+    if options["kind"] == "adam":
+        betas = (options["beta1"], options["beta2"])
+        return torch.optim.Adam(parameters, options["rate"], betas=betas, eps=options["epsilon"])
+    return torch.optim.RMSprop(parameters, options["rate"], alpha=options["decay"], eps=options["epsilon"],
+                               centered=options["centered"])
+
+
+def check(case):
+    online = {name: p.requires_grad_() for name, p in tensors(case, "online").items()}
+    target = tensors(case, "target")
+    loss, td = loss_and_td(case, online, target)
+    loss.backward()
+    wrong = []
+
+    def compare(what, seen, wanted):
+        seen, wanted = torch.as_tensor(seen).flatten(), wanted.detach().flatten()
+        error = (seen - wanted).norm() / wanted.norm().clamp_min(1e-30)
+        if not error <= case["tolerance"]:
+            wrong.append(f"{case['name']}: {what} is off by {error:.3g}, allowed {case['tolerance']:.3g}")
+
+    compare("loss", [case["loss"]], loss)
+    compare("td", case["td_abs"], td)
+    for p in case["parameters"]:
+        compare("gradient of " + p["name"], p["gradient"], online[p["name"]].grad)
+    options = case["optimizer"]
+    optimiser = optimiser_of(options, online.values())
+    if options["max_grad_norm"] > 0:
+        torch.nn.utils.clip_grad_norm_(online.values(), options["max_grad_norm"])
+    optimiser.step()
+    for p in case["parameters"]:
+        compare("step of " + p["name"], p["after"], online[p["name"]])
+    return wrong
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        cases = json.load(file)
+    wrong = [line for case in cases for line in check(case)]
+    print("\n".join(wrong[:20] or [f"{len(cases)} cases agree with PyTorch {torch.__version__} in float64"]))
+    sys.exit(1 if wrong or not cases else 0)
+
+
+if __name__ == "__main__":
+    main()

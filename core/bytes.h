@@ -73,8 +73,9 @@ class ByteWriter {
  private:
   void append(const void* data, std::size_t size) {
     if (size == 0) return;
-    const auto* first = static_cast<const std::byte*>(data);
-    bytes_.insert(bytes_.end(), first, first + size);
+    const std::size_t before = bytes_.size();
+    bytes_.resize(before + size);  // not insert(): inlined, it makes GCC 12 warn of an overflow that is not there
+    std::memcpy(bytes_.data() + before, data, size);
   }
 
   std::vector<std::byte> bytes_;

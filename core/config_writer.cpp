@@ -1,11 +1,11 @@
 #include "core/config_writer.h"
 
 #include <cmath>
-#include <stdexcept>
 
 #include "core/config_scalar.h"
 #include "core/config_values.h"
 #include "core/error.h"
+#include "core/utf8.h"
 
 namespace qanat {
 namespace {
@@ -113,12 +113,8 @@ class Printer {
       for (const auto& item : value) check(item, path);
     } else if (value.is_number_float() && std::isnan(value.get<double>())) {
       throw ConfigError(text("key '", path, "' is NaN, which a configuration cannot hold"));
-    } else if (value.is_string()) {
-      try {
-        static_cast<void>(value.dump());
-      } catch (const Json::exception&) {
-        throw ConfigError(text("key '", path, "' is text that is not UTF-8, which a configuration cannot hold"));
-      }
+    } else if (value.is_string() && !is_utf8(value.get_ref<const std::string&>())) {
+      throw ConfigError(text("key '", path, "' is text that is not UTF-8, which a configuration cannot hold"));
     }
   }
 

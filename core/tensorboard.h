@@ -1,0 +1,38 @@
+// Scalars in TensorBoard's event files, written without its libraries.
+//
+// An event file is a row of TFRecords (length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes),
+// each an `Event` protocol buffer. A run that is resumed starts another file in the same directory; TensorBoard
+// reads them all. Not thread safe: one owner each.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "core/append_file.h"
+
+namespace qanat {
+
+// The value of one named number.
+struct Metric {
+  std::string name;
+  double value = 0;
+};
+
+class EventFile {
+ public:
+  // Makes DIRECTORY/events.out.tfevents.UNIXTIME.HOST.PID, with ".N" behind it when that exists. Throws SystemError.
+  explicit EventFile(const std::filesystem::path& directory);
+
+  // One event with all of `scalars`, stamped with the time of day. Values become f32; those that are not finite
+  // are written as they are, TensorBoard marks them. Throws SystemError; the file is then as it was.
+  void add(std::int64_t step, std::span<const Metric> scalars);
+
+  [[nodiscard]] const std::filesystem::path& path() const { return file_.path(); }
+
+ private:
+  AppendFile file_;
+};
+
+}  // namespace qanat

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "control/address.h"
 #include "core/error.h"
 #include "core/files.h"
 
@@ -16,13 +17,20 @@ constexpr std::size_t episodes_in_mean = 100;
 // Members that left or were lost stay listed, so that shards learn which streams ended; the list is bounded.
 constexpr std::size_t departed_kept = 500;
 
+// Counts beyond this cannot be honest, and doubles would no longer hold them exactly.
+constexpr std::uint64_t largest_count = std::uint64_t{1} << 53;
+// How long closing waits for the last answers to be sent.
+constexpr Milliseconds farewell{1000};
+constexpr std::size_t messages_at_once = 4096;
+
 // Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
 bool is_averaged(std::string_view name) { return name.ends_with("_share") || name.ends_with("_mean"); }
 
 bool valid(const wire::EnvironmentSchema& schema) {
-  if (schema.observations.empty() || schema.observations.size() > 8 || schema.actions < 1) return false;
+  if (schema.observations.empty() || schema.observations.size() > 8) return false;
+  if (schema.actions < 1 || schema.actions > (1 << 20) || schema.max_episode_steps < 0) return false;
   for (const auto& observation : schema.observations) {
-    if (observation.tensor.dtype > DType::f64) return false;
+    if (observation.tensor.shape.size() > 8 || !(observation.low <= observation.high)) return false;
     std::int64_t elements = 1;
     for (const auto extent : observation.tensor.shape) {
       if (extent < 1 || extent > (1 << 28) || (elements *= extent) > (1 << 28)) return false;
@@ -38,8 +46,9 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       log_(log),
       options_(std::move(options)),
       on_metrics_(std::move(on_metrics)),
-      socket_(context, wire::SocketKind::router),
+      socket_(context, wire::SocketKind::router, {.identity = {}, .linger = farewell}),
       ledger_(options_.ledger),
+      epoch_(options_.epoch),
       started_(clock.now()),
       entered_(started_),
       next_metrics_(started_),
@@ -50,16 +59,17 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
 }
 
 bool Head::step() {
-  bool any = false;
-  for (const auto& message : socket_.receive_all()) {
-    any = true;
+  const auto messages = socket_.receive_all(messages_at_once);
+  const bool any = !messages.empty();
+  for (const auto& message : messages) {
     try {
       handle(message);
     } catch (const InputError& error) {
-      log_.warn("a message of ", message.peer.size(), "-byte peer was dropped: ", error.what());
+      drop(message, error.what());
     }
   }
-  watch();
+  // With more to read, some members' heartbeats may still wait behind a pause of ours.
+  if (messages.size() < messages_at_once) watch();
   advance();
   send_grants();
   if (clock_.now() >= next_metrics_) write_metrics();
@@ -68,6 +78,11 @@ bool Head::step() {
 
 void Head::handle(const wire::Incoming& message) {
   switch (static_cast<wire::MessageType>(message.type)) {
+    case wire::MessageType::config_get: {
+      auto answer = wire::encode(wire::ConfigReply{options_.config, options_.run_name, options_.run_dir, epoch_});
+      (void)socket_.send_to(message.peer, answer);
+      break;
+    }
     case wire::MessageType::join: on_join(message); break;
     case wire::MessageType::heartbeat: on_heartbeat(message); break;
     case wire::MessageType::leave: {
@@ -75,18 +90,7 @@ void Head::handle(const wire::Incoming& message) {
       if (auto* entry = find(leave.incarnation)) change(*entry, MemberState::left, leave.reason);
       break;
     }
-    case wire::MessageType::ledger_report: {
-      const auto report = wire::decode<wire::LedgerReport>(message);
-      if (auto* entry = find(report.incarnation)) {
-        entry->last_heard = clock_.now();
-        const bool was_counting = ledger_.counting();
-        ledger_.report(report.incarnation, report.used, report.wanted, report.drawable);
-        if (!was_counting && ledger_.counting()) {
-          log_.info("replay holds ", ledger_.drawable(), " drawable items: training starts");
-        }
-      }
-      break;
-    }
+    case wire::MessageType::ledger_report: on_ledger_report(message); break;
     case wire::MessageType::save_request: on_save(message); break;
     default: throw InputError(text("type ", message.type, " is not for the head"));
   }
@@ -95,16 +99,54 @@ void Head::handle(const wire::Incoming& message) {
 void Head::on_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
   wire::SaveReply reply{request.directory, {}, 0};
-  ByteWriter state;
-  save(state);
-  try {
-    write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes());
-    reply.bytes = state.bytes().size();
-  } catch (const SystemError& error) {
-    reply.error = error.what();
+  const auto within = std::filesystem::path(request.directory).lexically_normal().lexically_relative(options_.run_dir);
+  if (request.epoch != epoch_) {
+    reply.error = text("asked in epoch ", request.epoch, "; it is ", epoch_);
+  } else if (within.empty() || *within.begin() == "..") {
+    reply.error = text(request.directory, " is not within the run's directory, ", options_.run_dir);
+  } else {
+    ByteWriter state;
+    save(state);
+    try {
+      write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes());
+      reply.bytes = state.bytes().size();
+    } catch (const SystemError& error) {
+      reply.error = error.what();
+    }
   }
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
+}
+
+// The log says it at most once a second: a broken peer must not fill the disk.
+void Head::drop(const wire::Incoming& message, const std::string& why) {
+  socket_.refuse(why);
+  ++dropped_;
+  if (clock_.now() < next_dropped_) return;
+  log_.warn("dropped ", dropped_, " messages; the last, of '", message.peer, "' ", message.address, ": ", why);
+  dropped_ = 0;
+  next_dropped_ = clock_.now() + std::chrono::seconds(1);
+}
+
+void Head::on_ledger_report(const wire::Incoming& message) {
+  const auto report = wire::decode<wire::LedgerReport>(message);
+  if (std::max({report.used, report.drawable, report.granted}) > largest_count) {
+    throw InputError(text("a ledger report of ", report.used, " used, ", report.drawable, " drawable, ", report.granted,
+                          " granted; wanted at most ", largest_count, " each"));
+  }
+  auto* entry = find(report.incarnation);
+  if (!entry || entry->info.state != MemberState::alive) return;
+  entry->last_heard = clock_.now();
+  const bool was_counting = ledger_.counting();
+  ledger_.report(report.incarnation, report.used, report.wanted, report.drawable, report.granted);
+  if (!was_counting && ledger_.counting()) {
+    log_.info("replay holds ", ledger_.drawable(), " drawable items: training starts");
+  }
+  const auto granted = ledger_.granted(report.incarnation);
+  if (granted > report.granted) {  // the grant is on its way, or was lost
+    auto answer = wire::encode(wire::LedgerGrant{granted, ledger_.counting(), ledger_.balance()});
+    (void)socket_.send_to(entry->peer, answer);
+  }
 }
 
 void Head::refuse(const std::string& peer, const std::string& reason) {
@@ -115,57 +157,85 @@ void Head::refuse(const std::string& peer, const std::string& reason) {
   log_.warn("refused a member: ", reason);
 }
 
-void Head::on_join(const wire::Incoming& message) {
-  auto join = wire::decode<wire::Join>(message);
-  if (join.role > wire::Role::supervisor || join.role == wire::Role::head) {
-    return refuse(message.peer, text("role ", static_cast<int>(join.role), " cannot join"));
-  }
+std::string Head::objection(const wire::Join& join) const {
+  if (join.role == wire::Role::head) return "a head cannot join";
+  if (join.incarnation == 0) return "its incarnation is 0";
   if (!join.schema.empty()) {
-    if (!valid(join.schema.front())) return refuse(message.peer, "its environment's schema is not valid");
+    if (join.schema.size() > 1 || !valid(join.schema.front())) return "its environment's schema is not valid";
     if (schema_ && *schema_ != join.schema.front()) {
-      return refuse(message.peer, text("its environment is ", join.schema.front().describe(), "; this run's is ",
-                                       schema_->describe()));
+      return text("its environment is ", join.schema.front().describe(), "; this run's is ", schema_->describe());
     }
-    if (!schema_) log_.info("environment: ", join.schema.front().describe());
-    schema_ = join.schema.front();
   }
   if (state_ >= RunState::closing && join.role != wire::Role::supervisor) {
-    return refuse(message.peer, text("the run is ", wire::name_of(state_), " (", stop_cause_, ")"));
+    return text("the run is ", wire::name_of(state_), " (", stop_cause_, ")");
   }
-  Entry* entry = find(join.incarnation);
-  if (!entry) {
-    const auto index = join.index >= 0 ? join.index : free_index(join.role);
-    for (auto& other : members_) {
-      if (other.info.role == join.role && other.info.index == index && other.info.state == MemberState::alive) {
-        change(other, MemberState::lost, "replaced by a new process of the same role and index");
-      }
+  return {};
+}
+
+// The member's entry, alive: a new one, or the one it had.
+Head::Entry& Head::admit(const wire::Join& join) {
+  if (auto* known = find(join.incarnation)) return *known;
+  const auto index = join.index >= 0 ? join.index : free_index(join.role);
+  if (auto* other = holder(join.role, index)) {
+    change(*other, MemberState::lost, "replaced by a new process of the same role and index");
+  }
+  auto& starts = starts_[{join.role, index}];
+  if (starts.incarnation != join.incarnation) {
+    ++starts.count;
+    ++starts.since_load;
+    starts.incarnation = join.incarnation;
+    if (join.role == wire::Role::learner && starts.since_load > 1) {
+      ++epoch_;
+      log_.info("the learner was replaced: the epoch is ", epoch_);
     }
-    ++starts_[{join.role, index}];
-    Entry fresh;
-    fresh.info = {join.role, index, join.incarnation, MemberState::alive, join.endpoints};
-    fresh.pid = join.pid;
-    members_.push_back(std::move(fresh));
-    entry = &members_.back();
-    log_.info(wire::name_of(join.role), '-', index, " joined, pid ", join.pid, " on ", join.host);
   }
-  entry->peer = message.peer;
-  entry->last_heard = clock_.now();
-  entry->info.state = MemberState::alive;
-  entry->info.endpoints = join.endpoints;
+  Entry fresh;
+  fresh.info = {join.role, index, join.incarnation, MemberState::alive, {}};
+  fresh.pid = join.pid;
+  members_.push_back(std::move(fresh));
+  log_.info(wire::name_of(join.role), '-', index, " joined, pid ", join.pid, " on ", join.host);
+  return members_.back();
+}
+
+void Head::on_join(const wire::Incoming& message) {
+  const auto join = wire::decode<wire::Join>(message);
+  const auto* known = find(join.incarnation);
+  if (known && known->info.role != join.role) return refuse(message.peer, "its incarnation is another role's");
+  if (known && known->info.state != MemberState::alive && holder(join.role, known->info.index)) {
+    // Two that take each other's place in turn would both be useless.
+    return refuse(message.peer, "another process took its place");
+  }
+  if (const auto why = objection(join); !why.empty()) return refuse(message.peer, why);
+  if (!join.schema.empty() && !schema_) {
+    log_.info("environment: ", join.schema.front().describe());
+    schema_ = join.schema.front();
+  }
+  auto& entry = admit(join);
+  entry.peer = message.peer;
+  entry.last_heard = clock_.now();
+  entry.info.state = MemberState::alive;
+  entry.info.endpoints = join.endpoints;
+  for (auto& endpoint : entry.info.endpoints) {
+    for (auto& address : endpoint.addresses) address = seen_from_outside(address, message.address);
+  }
   ++directory_version_;
   if (join.role == wire::Role::replay) ledger_.join(join.incarnation, Ledger::Side::insert);
   if (join.role == wire::Role::learner) ledger_.join(join.incarnation, Ledger::Side::draw);
 
+  const auto& starts = starts_.at({join.role, entry.info.index});
   wire::JoinReply reply;
   reply.accepted = true;
-  reply.index = entry->info.index;
-  reply.epoch = options_.epoch;
-  reply.start_count = starts_[{join.role, entry->info.index}] - 1;
-  reply.run_name = options_.run_name;
-  reply.config = options_.config;
+  reply.index = entry.info.index;
+  reply.epoch = epoch_;
+  reply.start_count = starts.count - 1;
   reply.run_dir = options_.run_dir;
-  // Only those who were there when the run was (re)started take their part from the checkpoint.
-  reply.resume_from = reply.start_count == 0 ? options_.resume_from : std::string();
+  // Those who were there when the run was (re)started take their part from its checkpoint; a learner that replaces
+  // another goes on from the newest one of this run.
+  if (starts.since_load <= 1) {
+    reply.resume_from = options_.resume_from;
+  } else if (join.role == wire::Role::learner) {
+    reply.resume_from = checkpoint_.empty() ? options_.resume_from : checkpoint_;
+  }
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
   forget_old();
@@ -190,7 +260,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
     if (!beat.checkpoint.empty()) checkpoint_ = beat.checkpoint;
     if (!beat.stop_cause.empty() && state_ < RunState::draining) request_stop(beat.stop_cause);
   }
-  reply.epoch = options_.epoch;
+  reply.epoch = epoch_;
   reply.state = state_;
   reply.stop_cause = stop_cause_;
   if (beat.directory_version != directory_version_) {
@@ -200,7 +270,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
   }
   if (!beat.has_schema && schema_) reply.schema.push_back(*schema_);
   reply.env_steps = ledger_.inserted_total();
-  reply.updates = static_cast<std::uint64_t>(value("updates"));
+  reply.updates = updates();
   if (entry && entry->info.role == wire::Role::supervisor) reply.metrics = status().metrics;
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
@@ -220,6 +290,7 @@ void Head::forget_old() {
   for (const auto& member : members_) departed += member.info.state != MemberState::alive;
   for (auto it = members_.begin(); it != members_.end() && departed > departed_kept;) {
     if (it->info.state != MemberState::alive) {
+      ledger_.forget(it->info.incarnation);
       it = members_.erase(it);
       --departed;
     } else {
@@ -328,6 +399,13 @@ Head::Entry* Head::find(std::uint64_t incarnation) {
   return nullptr;
 }
 
+Head::Entry* Head::holder(wire::Role role, std::int64_t index) {
+  for (auto& member : members_) {
+    if (member.info.role == role && member.info.index == index && member.info.state == MemberState::alive) return &member;
+  }
+  return nullptr;
+}
+
 double Head::wall_seconds() const { return options_.wall_before + seconds(clock_.now() - started_); }
 
 std::vector<std::pair<std::string, double>> Head::gather_metrics() const {
@@ -347,22 +425,32 @@ std::vector<std::pair<std::string, double>> Head::gather_metrics() const {
   return out;
 }
 
-double Head::value(std::string_view name) const {
-  double sum = 0;
+std::optional<double> Head::last_value(std::string_view name) const {
+  std::map<std::pair<wire::Role, std::int64_t>, double> newest;  // members_ stand in the order of their first joining
   for (const auto& member : members_) {
-    if (member.info.state == MemberState::lost) continue;
-    for (const auto& [known, value] : member.metrics) sum += known == name ? value : 0;
+    for (const auto& [known, value] : member.metrics) {
+      if (known == name) newest[{member.info.role, member.info.index}] = value;
+    }
   }
+  if (newest.empty()) return std::nullopt;
+  double sum = 0;
+  for (const auto& [key, value] : newest) sum += value;
   return sum;
+}
+
+std::uint64_t Head::updates() const {
+  const double value = last_value("updates").value_or(0);
+  // Written so that NaN becomes 0: casting one that does not fit is undefined.
+  return value > 0 ? static_cast<std::uint64_t>(std::min(value, static_cast<double>(largest_count))) : 0;
 }
 
 HeadStatus Head::status() const {
   HeadStatus out;
   out.state = state_;
   out.stop_cause = stop_cause_;
-  out.epoch = options_.epoch;
+  out.epoch = epoch_;
   out.env_steps = ledger_.inserted_total();
-  out.updates = static_cast<std::uint64_t>(value("updates"));
+  out.updates = updates();
   out.wall_seconds = wall_seconds();
   out.checkpoint = checkpoint_;
   out.metrics = gather_metrics();
@@ -392,7 +480,7 @@ HeadStatus Head::status() const {
     entry.role = member.info.role;
     entry.index = member.info.index;
     entry.pid = member.pid;
-    entry.starts = starts_.at({member.info.role, member.info.index});
+    entry.starts = starts_.at({member.info.role, member.info.index}).count;
     for (std::size_t i = 0; i < entry.traffic.size(); ++i) entry.traffic[i] += member.traffic[i];
   }
   for (const auto& [key, entry] : newest) out.members.push_back(entry);
@@ -403,13 +491,14 @@ void Head::write_metrics() {
   const auto now = clock_.now();
   const double elapsed = seconds(now - last_metrics_);
   const auto env_steps = ledger_.inserted_total();
-  const double updates = value("updates");
+  const auto newest_updates = last_value("updates");
   if (elapsed > 0) {
     rates_ = {{"env_steps_per_second", static_cast<double>(env_steps - std::min(env_steps, last_env_steps_)) / elapsed},
-              {"updates_per_second", std::max(0.0, updates - last_updates_) / elapsed}};
+              // The first count heard is where a resumed learner stands, not what it did since.
+              {"updates_per_second", last_updates_ ? std::max(0.0, *newest_updates - *last_updates_) / elapsed : 0}};
   }
   last_env_steps_ = env_steps;
-  last_updates_ = updates;
+  last_updates_ = newest_updates;
   last_metrics_ = now;
   next_metrics_ = now + std::chrono::duration_cast<Nanoseconds>(options_.metrics_every);
   if (on_metrics_) on_metrics_(status());
@@ -424,6 +513,14 @@ void Head::save(ByteWriter& out) const {
     out.put(episode_return);
     out.put(length);
   }
+  out.put(epoch_);
+  out.put<std::uint64_t>(starts_.size());
+  for (const auto& [key, starts] : starts_) {
+    out.put(static_cast<std::uint8_t>(key.first));
+    out.put(key.second);
+    out.put(starts.count);
+    out.put(starts.incarnation);
+  }
 }
 
 void Head::load(ByteReader& in) {
@@ -434,6 +531,16 @@ void Head::load(ByteReader& in) {
   for (auto count = in.get_count("recent episodes", episodes_in_mean, 16); count > 0; --count) {
     const auto episode_return = in.get<double>("return");
     episodes_.emplace_back(episode_return, in.get<std::int64_t>("length"));
+  }
+  epoch_ = std::max(epoch_, in.get<std::uint64_t>("epoch"));
+  const std::uint64_t most_members = 1 << 20;
+  for (auto count = in.get_count("starts", most_members, 25); count > 0; --count) {
+    const auto role = in.get<std::uint8_t>("role");
+    if (role > static_cast<std::uint8_t>(wire::Role::supervisor)) in.fail("role", text("saw ", int{role}, ", wanted a role"));
+    const auto index = in.get<std::int64_t>("index");
+    auto& starts = starts_[{static_cast<wire::Role>(role), index}];
+    starts.count = in.get<std::uint64_t>("start count");
+    starts.incarnation = in.get<std::uint64_t>("incarnation");
   }
   last_env_steps_ = ledger_.inserted_total();
 }

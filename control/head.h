@@ -3,6 +3,9 @@
 // Small and replaceable: its state is one small file (save/load), members join again by themselves when it
 // restarts. It never touches experience or weights. A control::Role: one thread, never blocks.
 //
+// A second process of one role and index replaces the first, which is refused if it wakes up again. A replaced
+// learner raises the epoch, so that what the old one still says is recognised everywhere.
+//
 // A run goes starting -> running (a learner and all expected shards are in) -> draining (a stop condition was
 // met: actors finish and leave) -> closing (the learner saves and leaves) -> ended (everybody leaves).
 #pragma once
@@ -76,9 +79,17 @@ class Head : public Role {
   [[nodiscard]] const std::vector<std::string>& addresses() const { return addresses_; }
   [[nodiscard]] HeadStatus status() const;
   [[nodiscard]] const Ledger& ledger() const { return ledger_; }
+  [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
+  // Of its own socket; `refused` counts what was malformed or not for a head.
+  [[nodiscard]] const wire::Traffic& traffic() const { return socket_.traffic(); }
 
+  // What a restart needs: the ledger, the wall time, the epoch, recent episodes, who was started how often. Members
+  // are not in it: those who live on join again. Load throws InputError; the head must be fresh. The epoch becomes
+  // the larger of the saved one and the options'.
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
+  // Lockstep, before it saves: nothing is held back any more.
+  void release_ledger() { ledger_.release(); }
 
  private:
   struct Entry {
@@ -89,11 +100,22 @@ class Head : public Role {
     std::vector<std::pair<std::string, double>> metrics;
     std::array<std::uint64_t, 5> traffic{};
   };
+  // How often a role and index was started.
+  struct Starts {
+    std::uint64_t count = 0;
+    std::uint64_t incarnation = 0;  // the newest
+    std::uint64_t since_load = 0;
+  };
 
   void handle(const wire::Incoming& message);
   void on_join(const wire::Incoming& message);
   void on_heartbeat(const wire::Incoming& message);
   void on_save(const wire::Incoming& message);
+  void on_ledger_report(const wire::Incoming& message);
+  // Why `join` cannot be; empty when it can.
+  [[nodiscard]] std::string objection(const wire::Join& join) const;
+  Entry& admit(const wire::Join& join);
+  void drop(const wire::Incoming& message, const std::string& why);
   void refuse(const std::string& peer, const std::string& reason);
   void change(Entry& entry, wire::MemberState state, const std::string& why);
   void forget_old();
@@ -106,7 +128,12 @@ class Head : public Role {
   [[nodiscard]] std::size_t alive(wire::Role role) const;
   [[nodiscard]] std::int64_t free_index(wire::Role role) const;
   [[nodiscard]] Entry* find(std::uint64_t incarnation);
-  [[nodiscard]] double value(std::string_view name) const;
+  // The alive member of that role and index, or null.
+  [[nodiscard]] Entry* holder(wire::Role role, std::int64_t index);
+  // Summed over roles and indices, the newest incarnation that has it; it outlives its member, so that the run's
+  // progress does not fall when one is lost. None: nobody has said.
+  [[nodiscard]] std::optional<double> last_value(std::string_view name) const;
+  [[nodiscard]] std::uint64_t updates() const;
   [[nodiscard]] std::vector<std::pair<std::string, double>> gather_metrics() const;
   [[nodiscard]] double wall_seconds() const;
 
@@ -119,7 +146,8 @@ class Head : public Role {
   Ledger ledger_;
   std::vector<Entry> members_;
   std::uint64_t directory_version_ = 1;
-  std::map<std::pair<wire::Role, std::int64_t>, std::uint64_t> starts_;
+  std::map<std::pair<wire::Role, std::int64_t>, Starts> starts_;
+  std::uint64_t epoch_;
   std::optional<wire::EnvironmentSchema> schema_;
   wire::RunState state_ = wire::RunState::starting;
   std::string stop_cause_;
@@ -131,10 +159,12 @@ class Head : public Role {
   std::uint64_t episodes_total_ = 0;
   std::vector<std::pair<std::string, double>> rates_;
   std::uint64_t last_env_steps_ = 0;
-  double last_updates_ = 0;
+  std::optional<double> last_updates_;
   Nanoseconds last_metrics_{0};
   std::string said_waiting_;
   Nanoseconds next_waiting_{0};
+  std::uint64_t dropped_ = 0;  // since the log last said so
+  Nanoseconds next_dropped_{Nanoseconds::min()};
 };
 
 }  // namespace qanat::control

@@ -6,36 +6,57 @@
 #include "core/error.h"
 
 namespace qanat::control {
+namespace {
+
+constexpr double unlimited = 1e15;  // steps at once; far below 2^53, so exact in doubles
+
+}  // namespace
 
 Ledger::Ledger(LedgerOptions options) : options_(options) {
-  if (!(options_.ratio >= 0)) throw ConfigError(text("replay ratio: saw ", options_.ratio, ", wanted 0 or more"));
+  if (!(options_.ratio >= 0) || std::isinf(options_.ratio)) {
+    throw ConfigError(text("replay ratio: saw ", options_.ratio, ", wanted 0 or more"));
+  }
   if (options_.min_size < 1) throw ConfigError("min_size: saw 0, wanted at least 1");
+  const double narrowest = 2 * std::max(1.0, options_.ratio);
+  if (options_.ratio > 0 && !(options_.window >= narrowest)) {
+    throw ConfigError(text("replay ratio window: saw ", options_.window, ", wanted at least 2 * max(1, ratio) = ", narrowest));
+  }
 }
 
 void Ledger::join(std::uint64_t member, Side side) {
-  auto& entry = members_[member];
-  entry.side = side;
-  entry.present = true;
+  const auto [found, fresh] = members_.try_emplace(member);
+  if (fresh) found->second.side = side;
+  found->second.present = true;
 }
 
 void Ledger::leave(std::uint64_t member) {
+  const auto found = members_.find(member);
+  if (found == members_.end()) return;
+  auto& entry = found->second;
+  entry.present = false;
+  entry.wanted = entry.granted = entry.used;
+  entry.drawable = 0;
+}
+
+void Ledger::forget(std::uint64_t member) {
   const auto found = members_.find(member);
   if (found == members_.end()) return;
   (found->second.side == Side::insert ? gone_inserted_ : gone_drawn_) += found->second.used;
   members_.erase(found);
 }
 
-void Ledger::report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable) {
+void Ledger::report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable,
+                    std::uint64_t known_grant) {
   const auto found = members_.find(member);
-  if (found == members_.end()) return;
+  if (found == members_.end() || !found->second.present || used < found->second.used) return;
   auto& entry = found->second;
-  entry.used = std::max(entry.used, used);
-  entry.wanted = std::max(wanted, entry.used);
-  entry.granted = std::max(entry.granted, entry.used);
+  entry.used = used;
+  entry.wanted = std::max(wanted, used);
+  entry.granted = std::max({entry.granted, used, known_grant});
   entry.drawable = drawable;
   if (!counting_ && this->drawable() >= options_.min_size) {
     counting_ = true;
-    // What is inserted or leased at this moment was free; a lease that is not used counts when it is.
+    // What is inserted at this moment was free; a lease that is out counts when it is used.
     inserted_before_ = inserted_total();
   }
 }
@@ -53,10 +74,9 @@ std::uint64_t Ledger::leased(Side side) const {
 }
 
 double Ledger::room(Side side) const {
-  const double free = 1e15;
-  if (released_) return free;
-  if (!counting_) return side == Side::insert ? free : 0;
-  if (options_.ratio == 0) return free;
+  if (released_) return unlimited;
+  if (!counting_) return side == Side::insert ? unlimited : 0;
+  if (options_.ratio == 0) return unlimited;
   if (side == Side::insert) {
     return (options_.window / 2 - balance()) / options_.ratio - static_cast<double>(leased(side));
   }
@@ -70,9 +90,10 @@ std::vector<Ledger::Grant> Ledger::grants() {
     for (const auto& [id, entry] : members_) asking += entry.side == side && entry.wanted > entry.granted;
     for (auto& [id, entry] : members_) {
       if (entry.side != side || entry.wanted <= entry.granted) continue;
-      const double share = std::floor(room(side) / static_cast<double>(asking--));
+      // A millionth of a step forgives the rounding of a ratio such as 0.1, which would shut an exact window.
+      const double share = std::floor(room(side) / static_cast<double>(asking--) + 1e-6);
       if (share < 1) continue;
-      entry.granted += std::min(entry.wanted - entry.granted, static_cast<std::uint64_t>(share));
+      entry.granted += std::min(entry.wanted - entry.granted, static_cast<std::uint64_t>(std::min(share, unlimited)));
       out.push_back({id, entry.granted});
     }
   }
@@ -118,10 +139,24 @@ std::string Ledger::waiting() const {
 }
 
 void Ledger::save(ByteWriter& out) const {
-  out.put(inserted_total());
-  out.put(drawn_total());
+  std::uint64_t inserted = gone_inserted_;
+  std::uint64_t drawn = gone_drawn_;
+  std::uint64_t present = 0;
+  for (const auto& [id, entry] : members_) {
+    present += entry.present;
+    if (!entry.present) (entry.side == Side::insert ? inserted : drawn) += entry.used;
+  }
+  out.put(inserted);
+  out.put(drawn);
   out.put(inserted_before_);
   out.put(counting_);
+  out.put(present);
+  for (const auto& [id, entry] : members_) {
+    if (!entry.present) continue;
+    out.put(id);
+    out.put(entry.side == Side::draw);
+    out.put(entry.used);
+  }
 }
 
 void Ledger::load(ByteReader& in) {
@@ -129,7 +164,16 @@ void Ledger::load(ByteReader& in) {
   gone_drawn_ = in.get<std::uint64_t>("drawn");
   inserted_before_ = in.get<std::uint64_t>("inserted before counting");
   counting_ = in.get<bool>("counting");
-  if (inserted_before_ > gone_inserted_) throw InputError("ledger: more steps before counting than in all");
+  const std::uint64_t most_members = 1 << 20;
+  for (auto count = in.get_count("ledger members", most_members, 17); count > 0; --count) {
+    const auto id = in.get<std::uint64_t>("ledger member");
+    Member entry;
+    entry.side = in.get<bool>("ledger side") ? Side::draw : Side::insert;
+    entry.used = entry.wanted = entry.granted = in.get<std::uint64_t>("used");
+    entry.present = false;
+    if (!members_.emplace(id, entry).second) throw InputError("ledger: a member stands there twice");
+  }
+  if (inserted_before_ > inserted_total()) throw InputError("ledger: more steps before counting than in all");
 }
 
 }  // namespace qanat::control

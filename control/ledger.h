@@ -1,9 +1,15 @@
 // The replay-ratio ledger: balance = ratio * inserted - drawn, kept within a window by leasing credits.
 //
 // Shards lease insert credits (steps), learners draw credits (trained steps). All counts are cumulative over
-// a member's life, so lost or repeated messages change nothing. Counting starts when `min_size` items are
-// drawable; until then inserts are free and nothing may be drawn. A member that falls silent gives its
-// unused lease back. Pure arithmetic: no clock, no sockets. One owner.
+// a member's life, so lost or repeated messages change nothing, nor does a member that leaves and comes back.
+// Counting starts when `min_size` items are drawable; until then inserts are free and nothing may be drawn. A
+// member that falls silent gives its unused lease back.
+//
+// Once counting, credits are granted so that the balance stays in the window even when every lease is used up,
+// whatever order the reports come in. What may step over the edge: leases from before counting started, and those
+// that a member used although it was given up (it knew nothing of that); both are counted, so the ratio holds.
+//
+// Pure arithmetic: no clock, no sockets. One owner.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +24,9 @@ namespace qanat::control {
 struct LedgerOptions {
   double ratio = 1;            // trained steps per inserted step; 0: both sides run free
   std::uint64_t min_size = 1;  // drawable items before counting starts
-  double window = 1024;        // width of the balance's range, trained steps: [-window/2, window/2]
+  // Width of the balance's range, trained steps: [-window/2, window/2]. At least 2 * max(1, ratio), so that a step
+  // on either side fits; no deadlock from batch * prefetch + ratio * chunk * streams on.
+  double window = 1024;
 };
 
 class Ledger {
@@ -29,13 +37,17 @@ class Ledger {
     std::uint64_t granted;
   };
 
-  explicit Ledger(LedgerOptions options);
+  explicit Ledger(LedgerOptions options);  // throws ConfigError
 
-  void join(std::uint64_t member, Side side);  // again: nothing happens
+  void join(std::uint64_t member, Side side);  // again, or back after leaving: its counts go on
   // The unused lease returns; what was used stays counted.
   void leave(std::uint64_t member);
-  // Counts that fall are ignored (an old message).
-  void report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable);
+  // As leave, for good: one that comes back is counted anew.
+  void forget(std::uint64_t member);
+  // A report whose count falls is ignored (an old message), and so is one of a member that is not in.
+  // `known_grant`: what the member believes it may use; a lease from before a restart of the ledger counts.
+  void report(std::uint64_t member, std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable,
+              std::uint64_t known_grant = 0);
   // Ends the coupling: everybody gets what they want. For draining.
   void release() { released_ = true; }
 
@@ -51,17 +63,19 @@ class Ledger {
   // drawn / inserted since counting started; 0 before.
   [[nodiscard]] double actual_ratio() const;
   [[nodiscard]] std::uint64_t drawable() const;
-  // Who waits and for what, with the sum; empty when nobody does.
+  // Which side waits and for what, with the sum; empty when none or both do (the next report moves one).
   [[nodiscard]] std::string waiting() const;
   [[nodiscard]] const LedgerOptions& options() const { return options_; }
 
+  // With the counts of each member, so that those who outlive the ledger's process go on where they were. Members
+  // who were out when it was saved become part of the sums.
   void save(ByteWriter& out) const;
-  void load(ByteReader& in);  // throws InputError
+  void load(ByteReader& in);  // throws InputError; the ledger must be fresh
 
  private:
   struct Member {
     Side side = Side::insert;
-    bool present = true;
+    bool present = true;  // false: left; kept for its counts
     std::uint64_t used = 0;
     std::uint64_t wanted = 0;
     std::uint64_t granted = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "control/address.h"
 #include "core/error.h"
 
 namespace qanat::control {
@@ -14,6 +15,10 @@ constexpr Milliseconds join_retry{500};
 constexpr Seconds next_address_after{5};
 // A lease that is short is asked for again this often, in case the head lost the question.
 constexpr Milliseconds lease_retry{20};
+constexpr Seconds silence_after{1};
+constexpr Milliseconds pace_in_silence{1000};
+// How long closing the socket waits for a Leave to be sent.
+constexpr Milliseconds farewell{1000};
 
 std::string host_name() {
   char name[256] = {};
@@ -21,8 +26,8 @@ std::string host_name() {
   return name;
 }
 
-std::string identity_of(const MemberOptions& options) {
-  return text(wire::name_of(options.role), '-', options.incarnation);
+wire::SocketOptions socket_options(const MemberOptions& options) {
+  return {.identity = text(wire::name_of(options.role), '-', options.incarnation), .linger = farewell};
 }
 
 }  // namespace
@@ -38,8 +43,9 @@ Member::Member(wire::Context& context, const Clock& clock, MemberOptions options
     : context_(context),
       clock_(clock),
       options_(std::move(options)),
-      socket_(context, wire::SocketKind::dealer, {.identity = identity_of(options_)}),
-      last_heard_(clock.now()) {
+      socket_(context, wire::SocketKind::dealer, socket_options(options_)),
+      last_heard_(clock.now()),
+      switched_(last_heard_) {
   if (options_.head.empty()) throw ConfigError("the head's address is missing; wanted --connect tcp://HOST:PORT");
   if (!options_.schema.empty()) schema_ = options_.schema.front();
   beat_.incarnation = lease_.incarnation = options_.incarnation;
@@ -47,7 +53,7 @@ Member::Member(wire::Context& context, const Clock& clock, MemberOptions options
 }
 
 void Member::open_socket() {
-  socket_ = wire::Socket(context_, wire::SocketKind::dealer, {.identity = identity_of(options_)});
+  socket_ = wire::Socket(context_, wire::SocketKind::dealer, socket_options(options_));
   socket_.connect(options_.head[head_]);
 }
 
@@ -55,22 +61,41 @@ bool Member::step() {
   bool any = false;
   for (const auto& message : socket_.receive_all()) {
     any = true;
-    last_heard_ = clock_.now();
-    handle(message);
+    take(message);
   }
+  if (left_) return any;
+  try_next_address();
   const auto now = clock_.now();
   if (!welcome_ || rejoin_) {
-    if (!welcome_ && options_.head.size() > 1 && now - last_heard_ > next_address_after) {
-      head_ = (head_ + 1) % options_.head.size();
-      last_heard_ = now;
-      open_socket();
-    }
     if (now >= next_join_) send_join();
     return any;
   }
   if (now >= next_beat_) send_beat();
-  if (lease_.wanted > grant_.granted && now >= next_report_) report(true);
+  if (uses_ledger_ && now >= next_report_) report(lease_.wanted > grant_.granted);
   return any;
+}
+
+void Member::take(const wire::Incoming& message) {
+  try {
+    handle(message);
+    last_heard_ = switched_ = clock_.now();
+  } catch (const InputError& error) {
+    socket_.refuse(error.what());
+  }
+}
+
+void Member::try_next_address() {
+  const auto now = clock_.now();
+  if (options_.head.size() < 2 || now - switched_ <= next_address_after) return;
+  head_ = (head_ + 1) % options_.head.size();
+  switched_ = now;
+  open_socket();
+  next_join_ = next_beat_ = next_report_ = Nanoseconds::min();
+}
+
+Nanoseconds Member::paced(Nanoseconds interval) const {
+  const bool silence = clock_.now() - last_heard_ > silence_after;
+  return silence ? std::max<Nanoseconds>(interval, pace_in_silence) : interval;
 }
 
 void Member::send_join() {
@@ -84,8 +109,8 @@ void Member::send_join() {
   join.endpoints = options_.endpoints;
   join.schema = options_.schema;
   auto message = wire::encode(join);
-  (void)socket_.send(message);  // would block: tried again in a moment
-  next_join_ = clock_.now() + join_retry;
+  if (socket_.send(message) == wire::Sent::yes) asked_to_join_ = true;  // would block: tried again in a moment
+  next_join_ = clock_.now() + paced(join_retry);
 }
 
 void Member::send_beat() {
@@ -93,7 +118,7 @@ void Member::send_beat() {
   beat_.has_schema = schema_.has_value();
   auto message = wire::encode(beat_);
   if (socket_.send(message) == wire::Sent::yes) beat_.episodes.clear();
-  next_beat_ = clock_.now() + options_.heartbeat;
+  next_beat_ = clock_.now() + paced(options_.heartbeat);
 }
 
 void Member::handle(const wire::Incoming& message) {
@@ -151,22 +176,15 @@ std::vector<const wire::MemberInfo*> Member::alive(wire::Role role) const {
 std::string Member::address_of(const wire::MemberInfo& member, std::string_view service) const {
   const auto& head = options_.head[head_];
   const auto scheme = head.substr(0, head.find("://") + 3);
+  // Over ipc and inproc the head is on this machine.
+  const auto host = scheme == "tcp://" ? head.substr(scheme.size(), head.rfind(':') - scheme.size()) : "127.0.0.1";
   for (const auto& endpoint : member.endpoints) {
     if (endpoint.service != service) continue;
-    const std::string* chosen = nullptr;
-    for (const auto& address : endpoint.addresses) {
-      if (address.starts_with(scheme)) chosen = &address;
+    for (const auto& wanted : {scheme, std::string("tcp://")}) {
+      for (const auto& address : endpoint.addresses) {
+        if (address.starts_with(wanted)) return with_host(address, host);
+      }
     }
-    for (const auto& address : endpoint.addresses) {
-      if (!chosen && address.starts_with("tcp://")) chosen = &address;
-    }
-    if (!chosen) return {};
-    const std::string wildcard = "tcp://0.0.0.0:";
-    if (chosen->starts_with(wildcard) && scheme == "tcp://") {
-      const auto host = head.substr(scheme.size(), head.rfind(':') - scheme.size());
-      return "tcp://" + host + ":" + chosen->substr(wildcard.size());
-    }
-    return *chosen;
   }
   return {};
 }
@@ -195,7 +213,8 @@ void Member::use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawabl
   lease_.used = used;
   lease_.wanted = wanted;
   lease_.drawable = drawable;
-  if (welcome_ && !rejoin_) report(false);
+  uses_ledger_ = true;
+  if (welcome_ && !rejoin_ && !left_) report(false);
 }
 
 // The other side waits for what we used, so it is told soon; but not at every step, which would cost a message
@@ -207,9 +226,10 @@ void Member::report(bool urgent) {
   const bool first = reported_.incarnation == 0;
   if (!urgent && !question && !enough && !first && clock_.now() < next_report_) return;
   if (!urgent && !question && !first && news == 0 && lease_.drawable == reported_.drawable) return;
+  lease_.granted = grant_.granted;
   auto message = wire::encode(lease_);
   if (socket_.send(message) == wire::Sent::yes) reported_ = lease_;
-  next_report_ = clock_.now() + lease_retry;
+  next_report_ = clock_.now() + paced(lease_retry);
 }
 
 void Member::save_head(const std::string& directory) {
@@ -218,8 +238,9 @@ void Member::save_head(const std::string& directory) {
 }
 
 void Member::leave(const std::string& reason) {
-  if (!welcome_) return;
-  send_beat();
+  if (!asked_to_join_ || left_) return;  // a head that never heard of us does not miss us
+  left_ = true;
+  if (welcome_ && !rejoin_) send_beat();
   auto message = wire::encode(wire::Leave{options_.incarnation, reason});
   (void)socket_.send(message);  // a head that cannot hear it notices our silence
 }

@@ -1,8 +1,9 @@
 // A process's side of its membership in a run: joins the head, heartbeats, learns of the others, and keeps the
 // ledger lease topped up.
 //
-// Survives a head that pauses or restarts (it joins again under the same incarnation), and says `abandoned`
-// when no head was heard for `give_up`. Never blocks. One thread.
+// Survives a head that pauses or restarts (it joins again under the same incarnation, trying its addresses in turn),
+// and says `abandoned` when no head was heard for `give_up`. Malformed messages are dropped and counted in the
+// socket's traffic. Never blocks; destruction waits up to a second for the last words to be sent. One thread.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +59,8 @@ class Member {
   // Members of a role that are alive, by index.
   [[nodiscard]] std::vector<const wire::MemberInfo*> alive(wire::Role role) const;
   // The address of a service to use from here: the transport by which the head was reached, else tcp, with a
-  // wildcard host replaced by the head's. Empty when the member has no such service.
+  // wildcard host replaced by the head's (the head has put in the hosts of members on other machines). Empty when
+  // the member has no such service.
   [[nodiscard]] std::string address_of(const wire::MemberInfo& member, std::string_view service) const;
 
   // Newest values, sent with the next heartbeat.
@@ -71,7 +73,7 @@ class Member {
   void heartbeat_now() { next_beat_ = Nanoseconds::min(); }
 
   // The ledger: `used` so far and `wanted` in all, cumulative over this incarnation. Reported when the lease is
-  // short or enough has changed, not at each call.
+  // short or enough has changed, not at each call; the rest is reported by step() a moment later.
   void use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawable);
   [[nodiscard]] std::uint64_t granted() const { return grant_.granted; }
   [[nodiscard]] const wire::LedgerGrant& grant() const { return grant_; }
@@ -80,6 +82,7 @@ class Member {
   void save_head(const std::string& directory);
   [[nodiscard]] std::optional<wire::SaveReply> take_save() { return std::exchange(save_, std::nullopt); }
 
+  // The last word: nothing is sent after it, step() only listens.
   void leave(const std::string& reason);
   [[nodiscard]] wire::Socket& socket() { return socket_; }
 
@@ -88,7 +91,12 @@ class Member {
   void send_join();
   void send_beat();
   void handle(const wire::Incoming& message);
+  void take(const wire::Incoming& message);
+  void try_next_address();
   void report(bool urgent);
+  // How often to say something that is usually said every `interval`: seldom while no head is heard, so that one
+  // that comes back does not find a thousand old messages.
+  [[nodiscard]] Nanoseconds paced(Nanoseconds interval) const;
 
   wire::Context& context_;
   const Clock& clock_;
@@ -97,6 +105,9 @@ class Member {
   wire::Socket socket_;
   std::optional<wire::JoinReply> welcome_;
   bool rejoin_ = false;
+  bool asked_to_join_ = false;
+  bool left_ = false;
+  bool uses_ledger_ = false;
   std::uint64_t epoch_ = 0;
   wire::RunState state_ = wire::RunState::starting;
   std::string stop_cause_;
@@ -114,6 +125,7 @@ class Member {
   Nanoseconds next_beat_{Nanoseconds::min()};
   Nanoseconds next_report_{Nanoseconds::min()};
   Nanoseconds last_heard_;
+  Nanoseconds switched_;  // when the present address was taken up, or its head last heard
 };
 
 }  // namespace qanat::control

@@ -1,6 +1,8 @@
 #include "control/weights.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/checksum.h"
 #include "core/error.h"
@@ -9,12 +11,28 @@ namespace qanat::control {
 namespace {
 
 constexpr std::size_t kept_for_evaluation = 4;
-constexpr Milliseconds ask_again{250};
+// Doubled each time: weights that take longer to arrive than this must not be asked for ever more often.
+constexpr Milliseconds ask_again_first{250};
+constexpr Milliseconds ask_again_last{8000};
+// How often an asker that believes itself up to date makes sure.
+constexpr Milliseconds ask_anyway{5000};
+constexpr std::size_t most_waiting = 100'000;
+// How long closing waits for a last evaluation report to be sent.
+constexpr Milliseconds farewell{1000};
 
 std::vector<float> floats_of(const wire::Frame& frame) {
   std::vector<float> values(frame.size() / sizeof(float));
   std::memcpy(values.data(), frame.bytes().data(), values.size() * sizeof(float));
   return values;
+}
+
+wire::Weights checked(const wire::Incoming& message) {
+  const auto head = wire::decode<wire::Weights>(message);
+  if (message.parts.size() != 1 || message.parts[0].size() % sizeof(float) != 0) {
+    throw InputError(text("weights: saw ", message.parts.size(), " parts, wanted one of whole f32 numbers"));
+  }
+  if (checksum(message.parts[0].bytes()) != head.hash) throw InputError("weights: the hash is not that of the bytes");
+  return head;
 }
 
 // ipc and inproc names must differ between the two services; tcp picks a port for each.
@@ -40,40 +58,47 @@ void WeightPublisher::publish(wire::WeightVersion version, std::uint64_t layout,
   newest_ = wire::Weights{version, checksum(frame_.bytes()), layout};
   auto message = wire::encode(wire::WeightsAnnounce{version, newest_->hash, frame_.size()});
   (void)announce_.send(message);  // a lost announcement is made good by the next one or by asking
+  for (const auto& [peer, for_evaluation] : std::exchange(waiting_, {})) answer(peer, for_evaluation);
 }
 
-void WeightPublisher::answer(const std::string& peer) {
+void WeightPublisher::answer(const std::string& peer, bool for_evaluation) {
+  if (for_evaluation && (kept_.empty() || kept_.back().version != newest_->version)) {
+    kept_.push_back({newest_->version, frame_.share()});
+    if (kept_.size() > kept_for_evaluation) kept_.erase(kept_.begin());
+  }
   std::vector<wire::Frame> parts;
   parts.push_back(frame_.share());
   auto message = wire::encode(*newest_, std::move(parts));
   (void)serve_.send_to(peer, message);  // a peer that is gone or full asks again
 }
 
+void WeightPublisher::take(const wire::Incoming& message) {
+  if (message.type == static_cast<std::uint16_t>(wire::MessageType::evaluation_report)) {
+    Evaluation evaluation{wire::decode<wire::EvaluationReport>(message), {}};
+    for (const auto& kept : kept_) {
+      if (kept.version == evaluation.report.version) evaluation.parameters = floats_of(kept.frame);
+    }
+    evaluations_.push_back(std::move(evaluation));
+    return;
+  }
+  const auto get = wire::decode<wire::WeightsGet>(message);
+  if (newest_ && newest_->version > get.have) {
+    answer(message.peer, get.for_evaluation);
+  } else if (waiting_.size() < most_waiting) {
+    waiting_[message.peer] = get.for_evaluation;
+  }
+}
+
 bool WeightPublisher::step() {
-  bool any = false;
-  for (const auto& message : serve_.receive_all()) {
-    any = true;
+  const auto messages = serve_.receive_all();
+  for (const auto& message : messages) {
     try {
-      if (message.type == static_cast<std::uint16_t>(wire::MessageType::evaluation_report)) {
-        Evaluation evaluation{wire::decode<wire::EvaluationReport>(message), {}};
-        for (const auto& kept : kept_) {
-          if (kept.version == evaluation.report.version) evaluation.parameters = floats_of(kept.frame);
-        }
-        evaluations_.push_back(std::move(evaluation));
-        continue;
-      }
-      const auto get = wire::decode<wire::WeightsGet>(message);
-      if (!newest_ || newest_->version <= get.have) continue;
-      if (get.for_evaluation && (kept_.empty() || kept_.back().version != newest_->version)) {
-        kept_.push_back({newest_->version, frame_.share()});
-        if (kept_.size() > kept_for_evaluation) kept_.erase(kept_.begin());
-      }
-      answer(message.peer);
-    } catch (const InputError&) {
-      continue;  // a malformed question gets no answer
+      take(message);
+    } catch (const InputError& error) {
+      serve_.refuse(error.what());
     }
   }
-  return any;
+  return !messages.empty();
 }
 
 std::vector<WeightPublisher::Evaluation> WeightPublisher::take_evaluations() { return std::exchange(evaluations_, {}); }
@@ -85,7 +110,7 @@ wire::Traffic WeightPublisher::traffic() const {
 }
 
 WeightSubscriber::WeightSubscriber(wire::Context& context, const Clock& clock, std::string identity, bool for_evaluation)
-    : context_(context), clock_(clock), identity_(std::move(identity)), for_evaluation_(for_evaluation) {}
+    : context_(context), clock_(clock), identity_(std::move(identity)), for_evaluation_(for_evaluation), patience_(ask_again_first) {}
 
 void WeightSubscriber::connect(const std::string& announce, const std::string& serve) {
   if (announce == announce_address_ && serve == serve_address_) return;
@@ -94,39 +119,58 @@ void WeightSubscriber::connect(const std::string& announce, const std::string& s
   serve_address_ = serve;
   announce_.emplace(context_, wire::SocketKind::subscriber);
   announce_->connect(announce);
-  fetch_.emplace(context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = identity_});
+  fetch_.emplace(context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = identity_, .linger = farewell});
   fetch_->connect(serve);
+  open_question_ = false;
+  patience_ = ask_again_first;
   next_get_ = Nanoseconds::min();
 }
 
 void WeightSubscriber::get() {
   auto message = wire::encode(wire::WeightsGet{have_, for_evaluation_});
-  if (fetch_->send(message) == wire::Sent::yes) next_get_ = clock_.now() + ask_again;
+  if (fetch_->send(message) != wire::Sent::yes) return;
+  open_question_ = true;
+  next_get_ = clock_.now() + patience_;
+  patience_ = std::min<Nanoseconds>(2 * patience_, ask_again_last);
+}
+
+void WeightSubscriber::take_news(const wire::Incoming& message) {
+  const auto news = wire::decode<wire::WeightsAnnounce>(message);
+  if (news.version > announced_ && news.version.epoch >= epoch_) announced_ = news.version;
+}
+
+bool WeightSubscriber::take_weights(const wire::Incoming& message, std::uint64_t layout) {
+  wire::Weights head;
+  try {
+    head = checked(message);
+  } catch (const InputError& error) {
+    fetch_->refuse(error.what());
+    return false;
+  }
+  if (head.version <= have_ || head.version.epoch < epoch_) return false;
+  if (!automatic_ && !asked_) return false;  // a second answer to one question
+  if (head.layout != layout) throw InputError("weights: they are for a network of other layers than ours");
+  parameters_ = floats_of(message.parts[0]);
+  have_ = head.version;
+  asked_ = open_question_ = false;
+  patience_ = ask_again_first;
+  next_get_ = clock_.now() + ask_anyway;
+  return true;
 }
 
 bool WeightSubscriber::step(std::uint64_t layout) {
   if (!connected()) return false;
   for (const auto& message : announce_->receive_all()) {
-    const auto news = wire::decode<wire::WeightsAnnounce>(message);
-    if (news.version > announced_ && news.version.epoch >= epoch_) {
-      announced_ = news.version;
-      if (automatic_) next_get_ = Nanoseconds::min();
+    try {
+      take_news(message);
+    } catch (const InputError& error) {
+      announce_->refuse(error.what());
     }
   }
   bool newer = false;
-  for (const auto& message : fetch_->receive_all()) {
-    const auto head = wire::decode<wire::Weights>(message);
-    if (head.version <= have_ || head.version.epoch < epoch_) continue;
-    if (message.parts.size() != 1) throw InputError(text("weights: saw ", message.parts.size(), " parts, wanted 1"));
-    if (head.layout != layout) throw InputError("weights: they are for a network of other layers than ours");
-    if (checksum(message.parts[0].bytes()) != head.hash) throw InputError("weights: the hash is not that of the bytes");
-    parameters_ = floats_of(message.parts[0]);
-    have_ = head.version;
-    newer = true;
-    asked_ = false;
-  }
+  for (const auto& message : fetch_->receive_all()) newer |= take_weights(message, layout);
   const bool behind = automatic_ ? !available() || announced_ > have_ : asked_;
-  if (behind && clock_.now() >= next_get_) get();
+  if ((behind && !open_question_) || ((behind || automatic_) && clock_.now() >= next_get_)) get();
   return newer;
 }
 

@@ -1,11 +1,14 @@
 // Weights on their way from the learner to those who act: announced to all, fetched by who is behind.
 //
 // Conflation, late joiners and lost announcements are one mechanism: an asker names the version it has and gets
-// the newest, nothing in between. Versions are ordered by (epoch, version); an older epoch is ignored.
-// Never blocks. One thread each.
+// the newest, nothing in between. Versions are ordered by (epoch, version); an older epoch is ignored. A question
+// that has no answer yet is held, and an asker has one question open at a time, so a slow link is not asked to
+// carry the same weights twice. Malformed messages are dropped and counted in traffic(). Never blocks. One thread
+// each.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -41,7 +44,8 @@ class WeightPublisher {
   [[nodiscard]] std::size_t newest_bytes() const { return frame_.size(); }
 
  private:
-  void answer(const std::string& peer);
+  void take(const wire::Incoming& message);
+  void answer(const std::string& peer, bool for_evaluation);
 
   wire::Socket announce_;
   wire::Socket serve_;
@@ -52,7 +56,8 @@ class WeightPublisher {
     wire::WeightVersion version;
     wire::Frame frame;
   };
-  std::vector<Kept> kept_;  // handed to evaluators, the last few
+  std::vector<Kept> kept_;              // handed to evaluators, the last few
+  std::map<std::string, bool> waiting_;  // askers without an answer yet: peer, for evaluation
   std::vector<Evaluation> evaluations_;
 };
 
@@ -64,7 +69,8 @@ class WeightSubscriber {
   void connect(const std::string& announce, const std::string& serve);
   [[nodiscard]] bool connected() const { return !serve_address_.empty(); }
 
-  // Takes in announcements and weights, asks when behind. True when newer weights came in.
+  // Takes in announcements and weights, asks when behind (and every few seconds, should an announcement be lost).
+  // True when newer weights came in.
   // Throws InputError when the weights are for another network than `layout`.
   bool step(std::uint64_t layout);
   // Ignore learners of an older epoch from now on.
@@ -73,7 +79,7 @@ class WeightSubscriber {
   [[nodiscard]] bool available() const { return have_.version > 0 || have_.epoch > 0; }
   [[nodiscard]] wire::WeightVersion version() const { return have_; }
   [[nodiscard]] std::span<const float> parameters() const;
-  // For evaluators: do not fetch until asked for.
+  // For evaluators: do not fetch until asked for, and keep what is there until then.
   void fetch_when_asked(bool on) { automatic_ = !on; }
   void ask() { asked_ = true; }
   void report(const wire::EvaluationReport& report);
@@ -85,6 +91,8 @@ class WeightSubscriber {
 
  private:
   void get();
+  void take_news(const wire::Incoming& message);
+  bool take_weights(const wire::Incoming& message, std::uint64_t layout);
 
   wire::Context& context_;
   const Clock& clock_;
@@ -101,6 +109,8 @@ class WeightSubscriber {
   wire::WeightVersion have_;
   wire::WeightVersion announced_;
   std::vector<float> parameters_;
+  bool open_question_ = false;
+  Nanoseconds patience_;  // before an unanswered question is put again; grows each time
   Nanoseconds next_get_{Nanoseconds::min()};
 };
 

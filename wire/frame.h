@@ -28,7 +28,7 @@ class Frame {
   [[nodiscard]] std::span<const std::byte> bytes() const;
   [[nodiscard]] std::span<std::byte> mutable_bytes();
   [[nodiscard]] std::size_t size() const { return bytes().size(); }
-  // An equal frame; large contents are shared, not copied.
+  // An equal frame; large contents are shared, not copied, so neither may be written to any more.
   [[nodiscard]] Frame share();
 
   // The zmq_msg_t inside; for the socket factory only.

@@ -1,10 +1,12 @@
 // Every message head that crosses a process boundary, and the codec (Cereal) that turns it into bytes.
 //
 // Heads are small; bulk data travels as parts beside them, and each head says what its parts are. Decoding is
-// safe on hostile bytes: a length that exceeds what is left is an InputError, never an allocation.
+// safe on hostile bytes: a length that exceeds what is left is an InputError, never an allocation, and so are a
+// boolean or an enumeration without meaning. Numbers are not judged here: that is their user's task.
 //
 // Who says what to whom:
-//   all -> head      Join, Heartbeat, Leave, LedgerReport       head -> all   JoinReply, HeartbeatReply, LedgerGrant
+//   all -> head      ConfigGet, Join, Heartbeat, Leave, LedgerReport, SaveRequest
+//   head -> all      ConfigReply, JoinReply, HeartbeatReply, LedgerGrant, SaveReply
 //   actor -> shard   Insert                                     shard -> actor InsertAck
 //   learner -> shard SampleRequest, PriorityUpdate, SaveRequest shard -> learner SampleReply, SaveReply
 //   learner -> subscribers WeightsAnnounce;  anyone -> learner WeightsGet, EvaluationReport;  learner -> asker Weights
@@ -29,6 +31,8 @@ enum class MessageType : std::uint16_t {
   leave,
   ledger_report,
   ledger_grant,
+  config_get,
+  config_reply,
   insert = 32,
   insert_ack,
   sample_request,
@@ -111,6 +115,28 @@ struct Directory {
 enum class RunState : std::uint8_t { starting = 0, running, draining, closing, ended };
 [[nodiscard]] std::string_view name_of(RunState state);
 
+// Asked before joining, by a process that knows nothing but the head's address.
+struct ConfigGet {
+  static constexpr auto type = MessageType::config_get;
+  std::uint8_t unused = 0;
+  template <class A>
+  void serialize(A& a) {
+    a(unused);
+  }
+};
+
+struct ConfigReply {
+  static constexpr auto type = MessageType::config_reply;
+  std::string config;  // the resolved YAML of the run
+  std::string run_name;
+  std::string run_dir;  // on the head's machine
+  std::uint64_t epoch = 0;
+  template <class A>
+  void serialize(A& a) {
+    a(config, run_name, run_dir, epoch);
+  }
+};
+
 struct Join {
   static constexpr auto type = MessageType::join;
   Role role = Role::actor;
@@ -134,13 +160,11 @@ struct JoinReply {
   std::int64_t index = 0;
   std::uint64_t epoch = 0;
   std::uint64_t start_count = 0;  // how often this role and index was started before; part of its seed
-  std::string run_name;
-  std::string config;       // the resolved YAML of the run
   std::string run_dir;      // on the head's machine
   std::string resume_from;  // checkpoint directory, or empty
   template <class A>
   void serialize(A& a) {
-    a(accepted, reason, index, epoch, start_count, run_name, config, run_dir, resume_from);
+    a(accepted, reason, index, epoch, start_count, run_dir, resume_from);
   }
 };
 
@@ -193,11 +217,14 @@ struct LedgerReport {
   static constexpr auto type = MessageType::ledger_report;
   std::uint64_t incarnation = 0;
   std::uint64_t used = 0;      // inserted or drawn so far by this incarnation
-  std::uint64_t wanted = 0;    // what it could use in all by the time it asks again
+  // What it will surely use in all by the time it asks again: a lease is not taken back from a living member, so
+  // credits asked for and not used hold up the others.
+  std::uint64_t wanted = 0;
   std::uint64_t drawable = 0;  // shards: items that may be drawn now
+  std::uint64_t granted = 0;   // the newest grant it knows, so that a lost one is sent again
   template <class A>
   void serialize(A& a) {
-    a(incarnation, used, wanted, drawable);
+    a(incarnation, used, wanted, drawable, granted);
   }
 };
 
@@ -354,7 +381,7 @@ struct WeightsAnnounce {
 
 struct WeightsGet {
   static constexpr auto type = MessageType::weights_get;
-  WeightVersion have;       // answered only with something newer (held until there is)
+  WeightVersion have;           // answered only with something newer (held until there is)
   bool for_evaluation = false;  // the learner keeps a copy until the report comes
   template <class A>
   void serialize(A& a) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <zmq.hpp>
 
 #include "core/checksum.h"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::uint32_t magic = 0x544e4151;  // "QANT"
 
+constexpr int refused_at_once = 256;
+
 // Stands before the head in a message's first frame. Little-endian, as every machine we run on.
 struct Envelope {
   std::uint32_t magic;
@@ -19,17 +22,40 @@ struct Envelope {
   std::uint16_t type;
   std::uint32_t head_bytes;
   std::uint32_t parts;
-  std::uint64_t checksum;  // of the head and all parts
+  std::uint64_t checksum;  // of all the above, the head, and each part with its size
 };
 static_assert(sizeof(Envelope) == 24);
 
 zmq_msg_t* raw(void* storage) { return static_cast<zmq_msg_t*>(storage); }
 
-std::uint64_t checksum_of(std::span<const std::byte> head, std::span<const Frame> parts) {
+std::uint64_t checksum_of(const Envelope& envelope, std::span<const std::byte> head, std::span<const Frame> parts) {
   Checksum sum;
+  sum.add(std::as_bytes(std::span(&envelope, 1)).first(offsetof(Envelope, checksum)));
   sum.add(head);
-  for (const auto& part : parts) sum.add(part.bytes());
+  for (const auto& part : parts) {
+    const std::uint64_t bytes = part.size();
+    sum.add(std::as_bytes(std::span(&bytes, 1)));
+    sum.add(part.bytes());
+  }
   return sum.value();
+}
+
+// ZeroMQ's calls end with EINTR when a signal comes at the wrong moment, between two parts of a message as well:
+// a signal must neither tear a message nor look like a failed socket. False: would block.
+bool send_part(zmq_msg_t* part, zmq::socket_t& socket, int flags) {
+  for (;;) {
+    if (zmq_msg_send(part, socket.handle(), flags) >= 0) return true;
+    if (zmq_errno() == EAGAIN) return false;
+    if (zmq_errno() != EINTR) throw zmq::error_t();
+  }
+}
+
+bool receive_part(zmq_msg_t* part, zmq::socket_t& socket) {
+  for (;;) {
+    if (zmq_msg_recv(part, socket.handle(), ZMQ_DONTWAIT) >= 0) return true;
+    if (zmq_errno() == EAGAIN) return false;
+    if (zmq_errno() != EINTR) throw zmq::error_t();
+  }
 }
 
 zmq::socket_type type_of(SocketKind kind) {
@@ -107,6 +133,7 @@ struct Socket::Impl {
   Impl(zmq::context_t& context, SocketKind socket_kind, SocketOptions socket_options)
       : socket(context, type_of(socket_kind)), kind(socket_kind), options(std::move(socket_options)) {}
 
+  void configure();
   std::optional<Incoming> receive_raw(bool& got_any);
   bool check(const std::vector<Frame>& frames, Incoming& out);
   bool refuse(std::string why) {
@@ -122,14 +149,18 @@ struct Socket::Impl {
   std::string refusal;
 };
 
-Socket::Socket(Context& context, SocketKind kind, SocketOptions options)
+Socket::Socket(Context& context, SocketKind kind, SocketOptions options) try
     : impl_(std::make_unique<Impl>(context.impl_->context, kind, std::move(options))) {
-  auto& socket = impl_->socket;
-  const auto& wanted = impl_->options;
-  socket.set(zmq::sockopt::linger, static_cast<int>(wanted.linger.count()));
-  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(wanted.max_frame_bytes));
-  socket.set(zmq::sockopt::sndhwm, wanted.send_queue);
-  socket.set(zmq::sockopt::rcvhwm, wanted.receive_queue);
+  impl_->configure();
+} catch (const zmq::error_t& error) {
+  throw SystemError(text("cannot make a socket: ", error.what()));
+}
+
+void Socket::Impl::configure() {
+  socket.set(zmq::sockopt::linger, static_cast<int>(options.linger.count()));
+  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(options.max_frame_bytes));
+  socket.set(zmq::sockopt::sndhwm, options.send_queue);
+  socket.set(zmq::sockopt::rcvhwm, options.receive_queue);
   socket.set(zmq::sockopt::reconnect_ivl, 50);       // milliseconds; doubles up to the maximum
   socket.set(zmq::sockopt::reconnect_ivl_max, 2000);
   // A peer that is gone without closing (host lost) is noticed; a pause of a few seconds is not an end.
@@ -140,7 +171,7 @@ Socket::Socket(Context& context, SocketKind kind, SocketOptions options)
     socket.set(zmq::sockopt::router_mandatory, true);
     socket.set(zmq::sockopt::router_handover, true);
   }
-  if (!wanted.identity.empty()) socket.set(zmq::sockopt::routing_id, wanted.identity);
+  if (!options.identity.empty()) socket.set(zmq::sockopt::routing_id, options.identity);
   if (kind == SocketKind::subscriber) socket.set(zmq::sockopt::subscribe, "");
 }
 
@@ -170,27 +201,30 @@ Sent Socket::send(Message& message) { return send_to({}, message); }
 
 Sent Socket::send_to(std::string_view peer, Message& message) {
   auto& socket = impl_->socket;
-  Envelope envelope{magic, protocol_version, message.type, static_cast<std::uint32_t>(message.head.size()),
-                    static_cast<std::uint32_t>(message.parts.size()), checksum_of(message.head, message.parts)};
+  Envelope envelope{magic,
+                    protocol_version,
+                    message.type,
+                    static_cast<std::uint32_t>(message.head.size()),
+                    static_cast<std::uint32_t>(message.parts.size()),
+                    0};
+  envelope.checksum = checksum_of(envelope, message.head, message.parts);
   try {
-    if (impl_->kind == SocketKind::router) {
-      if (!socket.send(zmq::buffer(peer), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return Sent::would_block;
-    }
     zmq::message_t first(sizeof envelope + message.head.size());
     std::memcpy(first.data(), &envelope, sizeof envelope);
     if (!message.head.empty()) {
       std::memcpy(static_cast<std::byte*>(first.data()) + sizeof envelope, message.head.data(), message.head.size());
     }
     std::size_t bytes = first.size();
-    const auto flags = [&](bool more) {
-      return more ? zmq::send_flags::sndmore | zmq::send_flags::dontwait : zmq::send_flags::dontwait;
-    };
-    if (!socket.send(first, flags(!message.parts.empty()))) return Sent::would_block;
+    if (impl_->kind == SocketKind::router) {
+      zmq::message_t address(peer.data(), peer.size());
+      if (!send_part(address.handle(), socket, ZMQ_SNDMORE | ZMQ_DONTWAIT)) return Sent::would_block;
+    }
+    const int more = message.parts.empty() ? 0 : ZMQ_SNDMORE;
+    if (!send_part(first.handle(), socket, more | ZMQ_DONTWAIT)) return Sent::would_block;
     // Once the first part is taken, ZeroMQ takes the rest: multipart messages are atomic.
     for (std::size_t i = 0; i < message.parts.size(); ++i) {
       bytes += message.parts[i].size();
-      const int more = i + 1 < message.parts.size() ? ZMQ_SNDMORE : 0;
-      if (zmq_msg_send(raw(message.parts[i].native()), socket.handle(), more) < 0) throw zmq::error_t();
+      (void)send_part(raw(message.parts[i].native()), socket, i + 1 < message.parts.size() ? ZMQ_SNDMORE : 0);
     }
     ++impl_->traffic.messages_out;
     impl_->traffic.bytes_out += bytes;
@@ -215,7 +249,7 @@ bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
                        ") are not those received (", first.size() - sizeof envelope, ", ", frames.size() - 1, ")"));
   }
   const auto head = first.subspan(sizeof envelope);
-  if (checksum_of(head, std::span(frames).subspan(1)) != envelope.checksum) return refuse("checksum mismatch");
+  if (checksum_of(envelope, head, std::span(frames).subspan(1)) != envelope.checksum) return refuse("checksum mismatch");
   out.type = envelope.type;
   out.head.assign(head.begin(), head.end());
   return true;
@@ -229,15 +263,18 @@ std::optional<Incoming> Socket::Impl::receive_raw(bool& got_any) {
   bool first = true;
   std::size_t bytes = 0;
   std::size_t surplus = 0;
+  std::size_t too_large = 0;
   while (more) {
     zmq::message_t part;
-    if (!socket.recv(part, zmq::recv_flags::dontwait)) return std::nullopt;
+    if (!receive_part(part.handle(), socket)) return std::nullopt;
     got_any = true;
     more = part.more();
     if (first && kind == SocketKind::router) {
       incoming.peer = part.to_string();
     } else if (frames.size() <= options.max_parts) {
       bytes += part.size();
+      // Over tcp and ipc ZeroMQ has closed such a connection already; inproc knows no limit.
+      if (part.size() > options.max_frame_bytes) too_large = part.size();
       Frame frame;
       if (frames.empty() && kind != SocketKind::subscriber) {
         if (const char* address = zmq_msg_gets(part.handle(), "Peer-Address")) incoming.address = address;
@@ -255,6 +292,10 @@ std::optional<Incoming> Socket::Impl::receive_raw(bool& got_any) {
     refuse(text("message has more than ", options.max_parts, " parts"));
     return std::nullopt;
   }
+  if (too_large > 0) {
+    refuse(text("message has a part of ", too_large, " bytes, wanted at most ", options.max_frame_bytes));
+    return std::nullopt;
+  }
   if (frames.empty()) {
     refuse("message has no frame");
     return std::nullopt;
@@ -265,17 +306,20 @@ std::optional<Incoming> Socket::Impl::receive_raw(bool& got_any) {
 }
 
 std::optional<Incoming> Socket::receive() {
-  for (;;) {
+  // A peer that floods us with nonsense gets no more than this of a caller's time before others have their turn.
+  for (int refused = 0; refused < refused_at_once; ++refused) {
     bool got_any = false;
     try {
       auto incoming = impl_->receive_raw(got_any);
       if (incoming || !got_any) return incoming;
     } catch (const zmq::error_t& error) {
-      if (error.num() == EINTR) return std::nullopt;
       throw SystemError(text("receiving failed: ", error.what()));
     }
   }
+  return std::nullopt;
 }
+
+void Socket::refuse(std::string why) { impl_->refuse(std::move(why)); }
 
 std::vector<Incoming> Socket::receive_all(std::size_t limit) {
   std::vector<Incoming> all;

@@ -2,7 +2,8 @@
 //
 // Every socket gets a maximum frame size, a maximum part count, high-water marks, zero linger by default,
 // and for ROUTERs mandatory routing and handover. What arrives is checked (magic, protocol, sizes, checksum)
-// before anyone sees it; what fails is counted and dropped. A socket belongs to one thread.
+// before anyone sees it; what fails is counted and dropped. A socket belongs to one thread. Signals are harmless:
+// a call that one interrupts goes on.
 //
 // Endpoints are ZeroMQ's: inproc://name, ipc:///path, tcp://host:port. Binding to port 0 or * picks a free
 // one; the real endpoint is what bind() returns.
@@ -40,8 +41,12 @@ enum class SocketKind { router, dealer, publisher, subscriber };
 enum class Sent { yes, would_block, unreachable };
 
 struct SocketOptions {
-  std::string identity;                           // DEALER: how ROUTERs know it; at most 255 bytes
-  std::size_t max_frame_bytes = 256UL << 20;      // larger frames close the sender's connection
+  // DEALER: how ROUTERs know it; at most 255 bytes. Of two with one identity the newer gets the replies, but over
+  // tcp and ipc the older reconnects and takes it back: make them unique, for example by an incarnation.
+  std::string identity;
+  // A larger frame closes the sender's connection before it is in memory (tcp, ipc: ZeroMQ does it, uncounted) or is
+  // refused (inproc).
+  std::size_t max_frame_bytes = 256UL << 20;
   std::size_t max_parts = 40;                     // messages with more are dropped
   int send_queue = 1000;                          // messages a peer
   int receive_queue = 1000;                       // messages a peer
@@ -53,7 +58,7 @@ struct Traffic {
   std::uint64_t messages_out = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
-  std::uint64_t refused = 0;  // arrived malformed, dropped
+  std::uint64_t refused = 0;  // arrived malformed, dropped; in messages_in as well
 
   Traffic& operator+=(const Traffic& other);
 };
@@ -74,6 +79,7 @@ class Context {
 
 class Socket {
  public:
+  // Throws SystemError when the system has no socket left or the options are not possible.
   Socket(Context& context, SocketKind kind, SocketOptions options = {});
   ~Socket();
   Socket(Socket&&) noexcept;
@@ -87,12 +93,16 @@ class Socket {
   [[nodiscard]] Sent send(Message& message);
   [[nodiscard]] Sent send_to(std::string_view peer, Message& message);  // ROUTER
 
-  // The next well-formed message, or nothing when none is waiting. Never blocks.
+  // The next well-formed message, or nothing when none is waiting (or many malformed ones stand before it: wait()
+  // then returns at once). Never blocks.
   [[nodiscard]] std::optional<Incoming> receive();
 
   // All waiting messages, at most `limit`, ordered by peer; each peer's own order is kept. The order does not
   // depend on how deliveries of different peers interleaved, which lockstep mode relies on.
   [[nodiscard]] std::vector<Incoming> receive_all(std::size_t limit = 4096);
+
+  // Counts a message that arrived whole but that its receiver could not use (InputError of decode).
+  void refuse(std::string why);
 
   [[nodiscard]] const Traffic& traffic() const;
   // Why the last refused message was refused; empty when none was.

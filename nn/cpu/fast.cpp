@@ -31,10 +31,11 @@ FastOps::FastOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions
   }
   std::int64_t widest = 0;
   for (const Step& step : plan.steps) {
-    if (step.kind == StepKind::linear) widest = std::max(widest, cpu::padded_row(step.out.features));
+    if (step.kind == StepKind::linear) widest = std::max(widest, round_up(step.out.features, panel_lanes));
     if (step.kind == StepKind::conv2d) conv_tables_[step.weight] = conv_tables(step.conv);
   }
   transposed_ = allocate(static_cast<std::size_t>(panels_of(options.batch) * panel_lanes * widest));
+  few_outputs_ = allocate(static_cast<std::size_t>(few_samples * (widest + 2 * max_vector)));
   mean_ = block();
   square_ = block();
 }

@@ -83,6 +83,9 @@ class FastOps : public CpuUpdate<float> {
   void dueling_gradient(const Step& step, const Activations& out_delta, Activations& in_delta, std::int64_t samples);
 
  private:
+  // Up to so many samples a linear layer's outputs, not its samples, fill the vectors.
+  static constexpr std::int64_t few_samples = 16;
+
   struct Free {
     void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
   };
@@ -103,6 +106,8 @@ class FastOps : public CpuUpdate<float> {
   };
   static ConvTables conv_tables(const ConvShape& conv);
 
+  void linear_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples);
+
   float* allocate(std::size_t count);  // zeros, aligned to 64 bytes
   float* parameter(const Block& block, std::size_t index) const { return block.data + slots_[index].offset; }
   const ConvTables& tables(const Step& step) const { return conv_tables_[step.weight]; }
@@ -113,8 +118,9 @@ class FastOps : public CpuUpdate<float> {
   std::vector<ConvTables> conv_tables_;  // by the weight's index; empty for other layers
   std::size_t block_size_ = 0;           // a multiple of cpu::max_vector
   std::vector<std::unique_ptr<float[], Free>> memory_;
-  float* transposed_ = nullptr;  // [panels * 32][padded features]: a layer's deltas, samples first
-  Block mean_, square_;          // the optimiser's moments
+  float* transposed_ = nullptr;   // [group of 32 outputs][panel][32][32]: a layer's deltas, samples first
+  float* few_outputs_ = nullptr;  // [few_samples][padded features]
+  Block mean_, square_;           // the optimiser's moments
 };
 
 }  // namespace qanat::nn

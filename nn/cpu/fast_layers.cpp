@@ -10,39 +10,85 @@ using cpu::panel_lanes;
 namespace {
 
 constexpr std::int64_t no_offset = 0;
+constexpr std::int64_t inputs_at_once = 128;  // 16 KB of a panel
 
 std::int64_t panels_of(std::int64_t samples) { return (samples + panel_lanes - 1) / panel_lanes; }
-
-// Lanes of a panel that hold samples.
-std::int64_t lanes_used(std::int64_t samples, std::int64_t panel) {
-  return std::min(samples - panel * panel_lanes, panel_lanes);
-}
 
 void set_delta_epilogue(const Step& step, const float* in, cpu::TileProblem& problem) {
   problem.mask = step.input_is_relu ? in : nullptr;
   problem.add = step.accumulate;
 }
 
+// Calls work(first panel, samples from there on) for two panels at a time, the widest tile's columns.
+template <class Work>
+void for_panel_pairs(std::int64_t samples, Work work) {
+  constexpr std::int64_t pair = 2 * panel_lanes;
+  for (std::int64_t first = 0; first < samples; first += pair) {
+    work(first / panel_lanes, std::min(samples - first, pair));
+  }
+}
+
 }  // namespace
 
+// The sum over inputs is cut into blocks that fit the nearest cache with their weights; a block goes on from where the
+// last one stopped, so that the order of the sum is that of one long one.
 void FastOps::linear(const Step& step, const Block& p, const Activations& in, Activations& out, std::int64_t samples) {
-  cpu::TileProblem problem{.weight = parameter(p, step.weight),
-                           .reduction = {.weight_offset = &no_offset,
+  const std::int64_t weight_row = slots_[step.weight].row;
+  cpu::TileProblem problem{.reduction = {.weight_offset = &no_offset,
                                          .x_offset = &no_offset,
                                          .segments = 1,
-                                         .count = step.in.features,
-                                         .weight_step = slots_[step.weight].row,
+                                         .weight_step = weight_row,
                                          .x_step = panel_lanes},
                            .rows = step.out.features,
+                           .x_group = in.panel_step(),
+                           .y_group = out.panel_step(),
                            .weight_row = 1,
                            .y_row = panel_lanes,
-                           .bias = parameter(p, step.bias),
-                           .relu = step.relu};
-  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
-    problem.x = in.at(panel, step.in);
+                           .bias = parameter(p, step.bias)};
+  for_panel_pairs(samples, [&](std::int64_t panel, std::int64_t lanes) {
+    if (lanes <= few_samples && cpu::wide_row(step.out.features)) {
+      linear_of_few(step, p, in.at(panel, step.in), out.at(panel, step.out), lanes);
+      return;
+    }
     problem.y = out.at(panel, step.out);
-    problem.columns = lanes_used(samples, panel);
-    cpu::run_tiles(problem);
+    problem.columns = lanes;
+    for (std::int64_t first = 0; first < step.in.features; first += inputs_at_once) {
+      problem.x = in.at(panel, step.in) + first * panel_lanes;
+      problem.weight = parameter(p, step.weight) + first * weight_row;
+      problem.reduction.count = std::min(step.in.features - first, inputs_at_once);
+      problem.resume = first > 0;
+      problem.relu = step.relu && first + inputs_at_once >= step.in.features;
+      cpu::run_tiles(problem);
+    }
+  });
+}
+
+// The other way round: samples are the tile's rows, outputs its lanes. Half-empty vectors of samples would cost as much
+// as full ones; and weights are read in whole cache lines. The order of each sum is the same.
+void FastOps::linear_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples) {
+  const std::int64_t row = slots_[step.weight].row;
+  for (std::int64_t b = 0; b < samples; ++b) {
+    std::copy_n(parameter(p, step.bias), step.out.features, few_outputs_ + b * row);
+  }
+  for (std::int64_t first = 0; first < step.in.features; first += inputs_at_once) {
+    cpu::run_tiles({.weight = in + first * panel_lanes,
+                    .x = parameter(p, step.weight) + first * row,
+                    .y = few_outputs_,
+                    .reduction = {.weight_offset = &no_offset,
+                                  .x_offset = &no_offset,
+                                  .segments = 1,
+                                  .count = std::min(step.in.features - first, inputs_at_once),
+                                  .weight_step = panel_lanes,
+                                  .x_step = row},
+                    .rows = samples,
+                    .columns = step.out.features,
+                    .weight_row = 1,
+                    .y_row = row,
+                    .relu = step.relu && first + inputs_at_once >= step.in.features,
+                    .resume = true});
+  }
+  for (std::int64_t o = 0; o < step.out.features; ++o) {
+    for (std::int64_t b = 0; b < samples; ++b) out[o * panel_lanes + b] = few_outputs_[b * row + o];
   }
 }
 
@@ -56,15 +102,17 @@ void FastOps::linear_input_gradient(const Step& step, const Block& p, const Acti
                                          .weight_step = 1,
                                          .x_step = panel_lanes},
                            .rows = step.in.features,
+                           .x_group = out_delta.panel_step(),
+                           .y_group = in_delta.panel_step(),
                            .weight_row = slots_[step.weight].row,
                            .y_row = panel_lanes};
-  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+  for_panel_pairs(samples, [&](std::int64_t panel, std::int64_t lanes) {
     problem.x = out_delta.at(panel, step.out);
     problem.y = in_delta.at(panel, step.in);
-    problem.columns = lanes_used(samples, panel);
+    problem.columns = lanes;
     set_delta_epilogue(step, in.at(panel, step.in), problem);
     cpu::run_tiles(problem);
-  }
+  });
 }
 
 void FastOps::linear_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,
@@ -92,17 +140,21 @@ void FastOps::linear_weight_gradient(const Step& step, const Activations& in, co
                    .y_row = slot.row});
     return;
   }
-  // Outputs become the lanes: the deltas are turned over, samples first, and one segment is one panel.
-  const std::int64_t row = slot.row;
+  // Outputs become the lanes: the deltas are turned over, samples first, in dense groups of 32 outputs, and one
+  // segment is one panel.
+  constexpr std::int64_t square = panel_lanes * panel_lanes;
   std::vector<std::int64_t> in_panel, delta_panel;
   for (std::int64_t panel = 0; panel < panels; ++panel) {
-    float* turned = transposed_ + panel * panel_lanes * row;
-    cpu::transpose_panel(out_delta.at(panel, step.out), step.out.features, turned, row);
-    for (std::int64_t lane = 0; lane < panel_lanes; ++lane) {
-      std::fill(turned + lane * row + step.out.features, turned + (lane + 1) * row, 0.0f);
+    for (std::int64_t o = 0; o < step.out.features; o += panel_lanes) {
+      float* turned = transposed_ + (o / panel_lanes * panels + panel) * square;
+      const std::int64_t width = std::min(step.out.features - o, panel_lanes);
+      cpu::transpose_panel(out_delta.at(panel, step.out) + o * panel_lanes, width, turned, panel_lanes);
+      for (std::int64_t lane = 0; lane < panel_lanes && width < panel_lanes; ++lane) {
+        std::fill(turned + lane * panel_lanes + width, turned + (lane + 1) * panel_lanes, 0.0f);
+      }
     }
     in_panel.push_back(panel * in.panel_step());
-    delta_panel.push_back(panel * panel_lanes * row);
+    delta_panel.push_back(panel * square);
   }
   cpu::run_tiles({.weight = in.at(0, step.in),
                   .x = transposed_,
@@ -112,11 +164,12 @@ void FastOps::linear_weight_gradient(const Step& step, const Activations& in, co
                                 .segments = panels,
                                 .count = panel_lanes,
                                 .weight_step = 1,
-                                .x_step = row},
+                                .x_step = panel_lanes},
                   .rows = step.in.features,
                   .columns = step.out.features,
+                  .x_group = panels * square,
                   .weight_row = panel_lanes,
-                  .y_row = row});
+                  .y_row = slot.row});
 }
 
 void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Activations& out, std::int64_t samples) {
@@ -130,6 +183,8 @@ void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Ac
                                          .weight_step = 1,
                                          .x_step = panel_lanes},
                            .rows = c.out_channels,
+                           .x_group = in.panel_step(),
+                           .y_group = out.panel_step(),
                            .weight_row = c.in_channels * c.kernel * c.kernel,
                            .y_row = c.out_height * c.out_width * panel_lanes,
                            .points = c.out_height * c.out_width,
@@ -137,12 +192,12 @@ void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Ac
                            .y_point = t.out_pixel.data(),
                            .bias = parameter(p, step.bias),
                            .relu = step.relu};
-  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+  for_panel_pairs(samples, [&](std::int64_t panel, std::int64_t lanes) {
     problem.x = in.at(panel, step.in);
     problem.y = out.at(panel, step.out);
-    problem.columns = lanes_used(samples, panel);
+    problem.columns = lanes;
     cpu::run_tiles(problem);
-  }
+  });
 }
 
 void FastOps::conv2d_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,
@@ -180,11 +235,13 @@ void FastOps::conv2d_input_gradient(const Step& step, const Block& p, const Acti
                                          .weight_step = c.in_channels * window,
                                          .x_step = c.out_height * c.out_width * panel_lanes},
                            .rows = c.in_channels,
+                           .x_group = out_delta.panel_step(),
+                           .y_group = in_delta.panel_step(),
                            .weight_row = window,
                            .y_row = c.in_height * c.in_width * panel_lanes};
-  for (std::int64_t panel = 0; panel < panels_of(samples); ++panel) {
+  for_panel_pairs(samples, [&](std::int64_t panel, std::int64_t lanes) {
     problem.x = out_delta.at(panel, step.out);
-    problem.columns = lanes_used(samples, panel);
+    problem.columns = lanes;
     for (std::int64_t pixel = 0; pixel < c.in_height * c.in_width; ++pixel) {
       const std::size_t first = t.first[static_cast<std::size_t>(pixel)];
       problem.reduction.segments = static_cast<std::int64_t>(t.first[static_cast<std::size_t>(pixel) + 1] - first);
@@ -194,7 +251,7 @@ void FastOps::conv2d_input_gradient(const Step& step, const Block& p, const Acti
       set_delta_epilogue(step, in.at(panel, step.in) + pixel * panel_lanes, problem);
       cpu::run_tiles(problem);
     }
-  }
+  });
 }
 
 void FastOps::layer_norm(const Step& step, const Block& p, const Activations& in, Activations& out,

@@ -49,7 +49,9 @@ struct TileProblem {
   float* y = nullptr;        // aligned
   Reduction reduction = {};
   std::int64_t rows = 0;
-  std::int64_t columns = 0;  // rounded up to whole vectors: x and y must be padded so
+  std::int64_t columns = 0;            // rounded up to whole vectors: x and y must be padded so
+  std::int64_t x_group = panel_lanes;  // between 32 columns of x and the next 32
+  std::int64_t y_group = panel_lanes;  // the same of y and the mask
   std::int64_t weight_row = 0;
   std::int64_t y_row = 0;
   std::int64_t points = 1;
@@ -59,7 +61,8 @@ struct TileProblem {
   const float* bias = nullptr;  // [rows], or none
   const float* mask = nullptr;  // laid out as y: the result is 0 where the mask is not above 0; or none
   bool relu = false;
-  bool add = false;  // y += rather than y =
+  bool add = false;     // y += rather than y =
+  bool resume = false;  // sums go on from y rather than from the bias: part of a longer sum, in the same order
 };
 void run_tiles(const TileProblem& problem);
 

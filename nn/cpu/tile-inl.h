@@ -18,13 +18,17 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::CappedTag<float, max_vector>;
 using Vector = hn::Vec<F32>;
 
-// 8 x 2 accumulators need 19 registers, which AVX-512 has; with 16 registers 4 x 2 is what fits beside the operands.
-// Either hides the latency of the multiply-adds and needs fewer loads than there are ports for.
+// Accumulators of a tile. AVX-512 has 32 registers: 6 x 4 takes the fewest instructions for a multiply-add, 8 x 2 and
+// 8 x 1 serve where there are fewer columns. With 16 registers 4 x 2 is what fits beside the operands.
 #if HWY_TARGET <= HWY_AVX3
-inline constexpr int tile_rows = 8;
+inline constexpr int widest_tile = 4;
+constexpr std::int64_t tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 #else
-inline constexpr int tile_rows = 4;
+inline constexpr int widest_tile = 2;
+constexpr std::int64_t tile_rows(int) { return 4; }
 #endif
+// Rows that are taken through all columns before the next ones are touched: whole tiles of either kind.
+inline constexpr std::int64_t row_block = 24;
 
 // max(0, x) that keeps NaN.
 HWY_INLINE Vector positive(F32 d, Vector x) { return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x); }
@@ -34,18 +38,28 @@ HWY_INLINE void tile(const TileProblem& p, const float* HWY_RESTRICT weight, con
                      float* HWY_RESTRICT y, const float* bias, const float* mask) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto at_vector = [&](int v, std::int64_t group) {
+    return v * lanes / panel_lanes * group + v * lanes % panel_lanes;
+  };
   Vector sums[rows][vectors];
   for (int r = 0; r < rows; ++r) {
-    for (int v = 0; v < vectors; ++v) sums[r][v] = bias != nullptr ? hn::Set(d, bias[r]) : hn::Zero(d);
+    for (int v = 0; v < vectors; ++v) {
+      if (p.resume) {
+        sums[r][v] = hn::Load(d, y + r * p.y_row + at_vector(v, p.y_group));
+      } else {
+        sums[r][v] = bias != nullptr ? hn::Set(d, bias[r]) : hn::Zero(d);
+      }
+    }
   }
   const Reduction& reduction = p.reduction;
   const std::int64_t weight_row = p.weight_row;
+  const std::int64_t x_group = p.x_group;
   for (std::int64_t s = 0; s < reduction.segments; ++s) {
     const float* HWY_RESTRICT w = weight + reduction.weight_offset[s];
     const float* HWY_RESTRICT in = x + reduction.x_offset[s];
     for (std::int64_t n = 0; n < reduction.count; ++n) {
       Vector values[vectors];
-      for (int v = 0; v < vectors; ++v) values[v] = hn::Load(d, in + v * lanes);
+      for (int v = 0; v < vectors; ++v) values[v] = hn::Load(d, in + at_vector(v, x_group));
       for (int r = 0; r < rows; ++r) {
         const Vector scale = hn::Set(d, w[r * weight_row]);
         for (int v = 0; v < vectors; ++v) sums[r][v] = hn::MulAdd(scale, values[v], sums[r][v]);
@@ -56,12 +70,10 @@ HWY_INLINE void tile(const TileProblem& p, const float* HWY_RESTRICT weight, con
   }
   for (int r = 0; r < rows; ++r) {
     for (int v = 0; v < vectors; ++v) {
-      const std::int64_t at = r * p.y_row + v * lanes;
+      const std::int64_t at = r * p.y_row + at_vector(v, p.y_group);
       Vector result = sums[r][v];
       if (p.relu) result = positive(d, result);
-      if (mask != nullptr) {
-        result = hn::IfThenElseZero(hn::Gt(hn::Load(d, mask + at), hn::Zero(d)), result);
-      }
+      if (mask != nullptr) result = hn::IfThenElseZero(hn::Gt(hn::Load(d, mask + at), hn::Zero(d)), result);
       if (p.add) result = hn::Add(result, hn::Load(d, y + at));
       hn::Store(result, d, y + at);
     }
@@ -69,19 +81,21 @@ HWY_INLINE void tile(const TileProblem& p, const float* HWY_RESTRICT weight, con
 }
 
 template <int vectors>
-HWY_NOINLINE void tile_row_block(const TileProblem& p, std::int64_t rows, const float* weight, const float* x, float* y,
-                                 const float* bias, const float* mask) {
+HWY_NOINLINE void tile_of(std::int64_t rows, const TileProblem& p, const float* weight, const float* x, float* y,
+                          const float* bias, const float* mask) {
   switch (rows) {
-#if HWY_TARGET <= HWY_AVX3
     case 8:
-      return tile<8, vectors>(p, weight, x, y, bias, mask);
+      if constexpr (tile_rows(vectors) >= 8) return tile<8, vectors>(p, weight, x, y, bias, mask);
+      [[fallthrough]];
     case 7:
-      return tile<7, vectors>(p, weight, x, y, bias, mask);
+      if constexpr (tile_rows(vectors) >= 7) return tile<7, vectors>(p, weight, x, y, bias, mask);
+      [[fallthrough]];
     case 6:
-      return tile<6, vectors>(p, weight, x, y, bias, mask);
+      if constexpr (tile_rows(vectors) >= 6) return tile<6, vectors>(p, weight, x, y, bias, mask);
+      [[fallthrough]];
     case 5:
-      return tile<5, vectors>(p, weight, x, y, bias, mask);
-#endif
+      if constexpr (tile_rows(vectors) >= 5) return tile<5, vectors>(p, weight, x, y, bias, mask);
+      [[fallthrough]];
     case 4:
       return tile<4, vectors>(p, weight, x, y, bias, mask);
     case 3:
@@ -93,25 +107,39 @@ HWY_NOINLINE void tile_row_block(const TileProblem& p, std::int64_t rows, const 
   }
 }
 
+// Rows [first, last) of one point and one strip of columns, in tiles of nearly equal height.
+template <int vectors>
+HWY_INLINE void tile_strip(const TileProblem& p, std::int64_t point, std::int64_t first, std::int64_t last,
+                           std::int64_t column) {
+  const std::int64_t group = column / panel_lanes;
+  const std::int64_t lane = column % panel_lanes;
+  const float* x = p.x + (p.x_point != nullptr ? p.x_point[point] : 0) + group * p.x_group + lane;
+  const std::int64_t y = (p.y_point != nullptr ? p.y_point[point] : 0) + group * p.y_group + lane;
+  std::int64_t tiles = (last - first + tile_rows(vectors) - 1) / tile_rows(vectors);
+  for (std::int64_t row = first; row < last; --tiles) {
+    const std::int64_t rows = (last - row + tiles - 1) / tiles;
+    const std::int64_t at = y + row * p.y_row;
+    tile_of<vectors>(rows, p, p.weight + row * p.weight_row, x, p.y + at, p.bias != nullptr ? p.bias + row : nullptr,
+                     p.mask != nullptr ? p.mask + at : nullptr);
+    row += rows;
+  }
+}
+
 inline void run_tiles(const TileProblem& p) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
   for (std::int64_t point = 0; point < p.points; ++point) {
-    const float* x = p.x + (p.x_point != nullptr ? p.x_point[point] : 0);
-    const std::int64_t y_point = p.y_point != nullptr ? p.y_point[point] : 0;
-    for (std::int64_t row = 0; row < p.rows; row += tile_rows) {
-      const std::int64_t rows = p.rows - row < tile_rows ? p.rows - row : tile_rows;
-      const float* weight = p.weight + row * p.weight_row;
-      const float* bias = p.bias != nullptr ? p.bias + row : nullptr;
-      const std::int64_t y_row = y_point + row * p.y_row;
-      std::int64_t column = 0;
-      while (column < p.columns) {
-        float* y = p.y + y_row + column;
-        const float* mask = p.mask != nullptr ? p.mask + y_row + column : nullptr;
-        if (p.columns - column > lanes) {
-          tile_row_block<2>(p, rows, weight, x + column, y, bias, mask);
+    for (std::int64_t first = 0; first < p.rows; first += row_block) {
+      const std::int64_t last = p.rows - first < row_block ? p.rows : first + row_block;
+      for (std::int64_t column = 0; column < p.columns;) {
+        const std::int64_t vectors = (p.columns - column + lanes - 1) / lanes;
+        if (widest_tile >= 4 && vectors >= 4) {
+          tile_strip<widest_tile>(p, point, first, last, column);
+          column += widest_tile * lanes;
+        } else if (vectors >= 2) {
+          tile_strip<2>(p, point, first, last, column);
           column += 2 * lanes;
         } else {
-          tile_row_block<1>(p, rows, weight, x + column, y, bias, mask);
+          tile_strip<1>(p, point, first, last, column);
           column += lanes;
         }
       }

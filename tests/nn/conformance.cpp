@@ -1,4 +1,6 @@
 // Every backend against the reference in double precision: outputs, losses, gradients, optimiser steps.
+#include <hwy/targets.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -182,6 +184,33 @@ TEST_CASE("update: ten updates follow the oracle's losses and parameters with ev
       CHECK(relative_error(seen.target, wanted.target) < f32_tolerance);
       CHECK(relative_error(seen.parameters, start) > 1e-2);
       CHECK(relative_error(seen.target, target) > 1e-2);
+    }
+  }
+}
+
+// While one lives, kernels are chosen as on a processor whose best instruction set is `target`.
+class Downgrade {
+ public:
+  explicit Downgrade(std::int64_t target) {
+    hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(target - 1));  // better sets have lower bits
+    hwy::GetChosenTarget().DeInit();
+  }
+  ~Downgrade() {
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().DeInit();
+  }
+  Downgrade(const Downgrade&) = delete;
+  Downgrade& operator=(const Downgrade&) = delete;
+};
+
+TEST_CASE("update: the fast backend agrees with the oracle on every instruction set this machine has") {
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    const Downgrade downgrade(target);
+    for (const auto& [name, spec] : networks()) {
+      for (const std::int64_t size : {7, 32, 45}) {
+        CAPTURE(hwy::TargetName(target), name, size);
+        require_equal_updates("cpu", spec, {.batch = size}, false, static_cast<std::uint64_t>(size));
+      }
     }
   }
 }

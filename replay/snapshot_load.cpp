@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <system_error>
 #include <unordered_map>
 
 #include "core/bytes.h"
@@ -21,12 +22,16 @@ class SectionReader {
  public:
   explicit SectionReader(const std::filesystem::path& path) : path_(path), file_(path, std::ios::binary) {
     if (!file_) throw_system_error("open", path, errno);
+    std::error_code error;
+    left_ = std::filesystem::file_size(path, error);
+    if (error) throw_system_error("open", path, error.value());
   }
 
   std::vector<std::byte> next(std::uint64_t max_bytes) {
     std::array<std::uint64_t, 2> front{};
     read(std::as_writable_bytes(std::span(front)));
     if (front[0] > max_bytes) fail(text("saw a section of ", front[0], " bytes, wanted at most ", max_bytes));
+    if (front[0] > left_) fail("the file is cut short");
     std::vector<std::byte> payload(front[0]);
     read(payload);
     if (checksum(payload) != front[1]) fail("a section's checksum does not match: the file is damaged");
@@ -45,10 +50,12 @@ class SectionReader {
   void read(std::span<std::byte> into) {
     file_.read(reinterpret_cast<char*>(into.data()), static_cast<std::streamsize>(into.size()));
     if (static_cast<std::size_t>(file_.gcount()) != into.size()) fail("the file is cut short");
+    left_ -= into.size();
   }
 
   std::filesystem::path path_;
   std::ifstream file_;
+  std::uint64_t left_ = 0;
 };
 
 TensorSpec get_spec(ByteReader& in) {

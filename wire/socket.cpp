@@ -1,5 +1,7 @@
 #include "wire/socket.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -58,12 +60,21 @@ bool receive_part(zmq_msg_t* part, zmq::socket_t& socket) {
   }
 }
 
+bool is_ip(const char* address) {
+  in6_addr parsed;  // room for either
+  return inet_pton(AF_INET, address, &parsed) == 1 || inet_pton(AF_INET6, address, &parsed) == 1;
+}
+
 zmq::socket_type type_of(SocketKind kind) {
   switch (kind) {
-    case SocketKind::router: return zmq::socket_type::router;
-    case SocketKind::dealer: return zmq::socket_type::dealer;
-    case SocketKind::publisher: return zmq::socket_type::pub;
-    case SocketKind::subscriber: return zmq::socket_type::sub;
+    case SocketKind::router:
+      return zmq::socket_type::router;
+    case SocketKind::dealer:
+      return zmq::socket_type::dealer;
+    case SocketKind::publisher:
+      return zmq::socket_type::pub;
+    case SocketKind::subscriber:
+      return zmq::socket_type::sub;
   }
   return zmq::socket_type::dealer;
 }
@@ -73,7 +84,8 @@ zmq::socket_type type_of(SocketKind kind) {
 Frame::Frame() { zmq_msg_init(raw(storage_)); }
 
 Frame::Frame(std::size_t bytes) {
-  if (zmq_msg_init_size(raw(storage_), bytes) != 0) throw SystemError(text("no memory for a frame of ", bytes, " bytes"));
+  if (zmq_msg_init_size(raw(storage_), bytes) != 0)
+    throw SystemError(text("no memory for a frame of ", bytes, " bytes"));
 }
 
 Frame::~Frame() { zmq_msg_close(raw(storage_)); }
@@ -161,7 +173,7 @@ void Socket::Impl::configure() {
   socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(options.max_frame_bytes));
   socket.set(zmq::sockopt::sndhwm, options.send_queue);
   socket.set(zmq::sockopt::rcvhwm, options.receive_queue);
-  socket.set(zmq::sockopt::reconnect_ivl, 50);       // milliseconds; doubles up to the maximum
+  socket.set(zmq::sockopt::reconnect_ivl, 50);  // milliseconds; doubles up to the maximum
   socket.set(zmq::sockopt::reconnect_ivl_max, 2000);
   // A peer that is gone without closing (host lost) is noticed; a pause of a few seconds is not an end.
   socket.set(zmq::sockopt::heartbeat_ivl, 10'000);
@@ -238,7 +250,8 @@ Sent Socket::send_to(std::string_view peer, Message& message) {
 bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
   const auto first = frames.front().bytes();
   Envelope envelope;
-  if (first.size() < sizeof envelope) return refuse(text("first frame has ", first.size(), " bytes, wanted at least 24"));
+  if (first.size() < sizeof envelope)
+    return refuse(text("first frame has ", first.size(), " bytes, wanted at least 24"));
   std::memcpy(&envelope, first.data(), sizeof envelope);
   if (envelope.magic != magic) return refuse("not a Qanat message");
   if (envelope.protocol != protocol_version) {
@@ -249,7 +262,8 @@ bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
                        ") are not those received (", first.size() - sizeof envelope, ", ", frames.size() - 1, ")"));
   }
   const auto head = first.subspan(sizeof envelope);
-  if (checksum_of(envelope, head, std::span(frames).subspan(1)) != envelope.checksum) return refuse("checksum mismatch");
+  if (checksum_of(envelope, head, std::span(frames).subspan(1)) != envelope.checksum)
+    return refuse("checksum mismatch");
   out.type = envelope.type;
   out.head.assign(head.begin(), head.end());
   return true;
@@ -277,7 +291,9 @@ std::optional<Incoming> Socket::Impl::receive_raw(bool& got_any) {
       if (part.size() > options.max_frame_bytes) too_large = part.size();
       Frame frame;
       if (frames.empty() && kind != SocketKind::subscriber) {
-        if (const char* address = zmq_msg_gets(part.handle(), "Peer-Address")) incoming.address = address;
+        // For ipc ZeroMQ says "localhost:UID:GID:PID".
+        const char* address = zmq_msg_gets(part.handle(), "Peer-Address");
+        if (address && is_ip(address)) incoming.address = address;
       }
       zmq_msg_move(raw(frame.native()), part.handle());
       frames.push_back(std::move(frame));

@@ -4,11 +4,18 @@
 
 namespace qanat::actors {
 
+namespace {
+
+void require_discrete(const envs::EnvSpec& spec) {
+  if (spec.action.kind == envs::ActionSpace::Kind::discrete) return;
+  const auto* seen = spec.action.kind == envs::ActionSpace::Kind::box ? "Box" : "MultiDiscrete";
+  throw ConfigError(text("environment ", spec.id, ": its actions are ", seen, ", wanted Discrete"));
+}
+
+}  // namespace
+
 wire::EnvironmentSchema schema_of(const envs::EnvSpec& spec) {
-  if (spec.action.kind != envs::ActionSpace::Kind::discrete) {
-    const auto* seen = spec.action.kind == envs::ActionSpace::Kind::box ? "Box" : "MultiDiscrete";
-    throw ConfigError(text("environment ", spec.id, ": its actions are ", seen, ", wanted Discrete"));
-  }
+  require_discrete(spec);
   wire::EnvironmentSchema schema;
   schema.id = spec.id;
   for (const auto& column : spec.observations) schema.observations.push_back({column.tensor, column.low, column.high});
@@ -19,6 +26,7 @@ wire::EnvironmentSchema schema_of(const envs::EnvSpec& spec) {
 }
 
 nn::NetworkSpec network_of(const nn::NetworkConfig& config, const envs::EnvSpec& spec, std::int64_t stack) {
+  require_discrete(spec);
   const auto& input = spec.observations.front();
   return nn::build_network(config, input.tensor, stack, input.high, spec.action.n);
 }

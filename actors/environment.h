@@ -1,4 +1,6 @@
 // What the rest of the run needs to know of an environment, made from its spec. Pure functions.
+//
+// Both throw ConfigError when its actions are not Discrete, which is all that agents can learn so far.
 #pragma once
 
 #include "envs/vector_env.h"
@@ -7,10 +9,10 @@
 
 namespace qanat::actors {
 
-// Throws ConfigError when its actions are not Discrete, which is all that agents can learn so far.
 [[nodiscard]] wire::EnvironmentSchema schema_of(const envs::EnvSpec& spec);
 
-// Networks read the first observation column; others are stored beside it.
+// Networks read the first observation column; others are stored beside it. Throws as
+// nn::build_network too.
 [[nodiscard]] nn::NetworkSpec network_of(const nn::NetworkConfig& config, const envs::EnvSpec& spec,
                                          std::int64_t stack);
 

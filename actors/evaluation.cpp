@@ -34,8 +34,7 @@ double EvaluationResult::mean_length() const {
 EpisodePlayer::EpisodePlayer(EvaluationOptions options)
     : options_(std::move(options)),
       env_(envs::make(options_.environment, slots_for(options_.episodes))),
-      network_(
-          (static_cast<void>(schema_of(env_->spec())), network_of(options_.network, env_->spec(), options_.stack))),
+      network_(network_of(options_.network, env_->spec(), options_.stack)),
       policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
       stack_(env_->slots(), static_cast<std::size_t>(options_.stack), env_->spec().observations[0].tensor.bytes()),
       max_steps_(limit_of(options_.max_steps, env_->spec())),

@@ -75,7 +75,7 @@ class ExperienceWriter {
 
   // Resends, takes in acknowledgements. A stream that its shard takes no more of (it gave us up for a while) ends, and
   // its slot is appended to `restarted`. Throws RunError when a shard refuses a stream's very first chunk, with the
-  // shard's reason, and as ShardLink::step.
+  // shard's reason.
   bool step(std::uint64_t epoch, std::vector<std::size_t>& restarted);
 
   // Everything sent is acknowledged. Rows not yet sent do not count.

@@ -38,7 +38,7 @@ void ShardLink::queue(wire::Insert insert, std::vector<wire::Frame> parts) {
     resend_at_ = clock_.now() + patience_;
   }
   batches_.push_back({std::move(insert), std::move(parts)});
-  send_due();
+  if (epoch_) send_due();
 }
 
 bool ShardLink::step(std::uint64_t epoch, Events& events) {
@@ -50,9 +50,13 @@ bool ShardLink::step(std::uint64_t epoch, Events& events) {
   bool any = false;
   while (auto message = socket_->receive()) {
     any = true;
-    const auto head = wire::decode<wire::InsertAck>(*message);
-    if (head.shard_incarnation != options_.shard_incarnation) continue;  // one that had this address before
-    for (const auto& ack : head.acks) take_in(ack, events);
+    try {
+      const auto head = wire::decode<wire::InsertAck>(*message);
+      if (head.shard_incarnation != options_.shard_incarnation) continue;  // one that had this address before
+      for (const auto& ack : head.acks) take_in(ack, events);
+    } catch (const InputError& error) {
+      socket_->refuse(error.what());
+    }
   }
   if (any) pop_settled();
   const auto now = clock_.now();
@@ -140,7 +144,7 @@ std::uint64_t steps_of(const ShardLink::Batch& batch, std::size_t index) {
 void ShardLink::send_due() {
   while (unsent_ < batches_.size()) {
     auto& batch = batches_[unsent_];
-    batch.insert.epoch = epoch_;
+    batch.insert.epoch = *epoch_;
     std::vector<wire::Frame> parts;
     parts.reserve(batch.parts.size());
     for (auto& part : batch.parts) parts.push_back(part.share());

@@ -49,8 +49,8 @@ class ShardLink {
     std::vector<std::uint32_t> acked;  // the stream of each chunk that was acknowledged
     std::vector<Refusal> refused;
   };
-  // Sends what is due, takes in what came and appends it to `events`. True when something came in. Throws InputError on
-  // an answer to something never sent.
+  // Sends what is due, takes in what came and appends it to `events`. True when something came in. Malformed answers,
+  // and those to something never sent, are dropped and counted in traffic().
   bool step(std::uint64_t epoch, Events& events);
 
   // The oldest comes first; a batch leaves once all of its chunks are acknowledged.
@@ -88,9 +88,9 @@ class ShardLink {
   wire::Traffic closed_;
   std::unordered_map<std::uint32_t, Stream> streams_;
   std::deque<Batch> batches_;
-  std::size_t unsent_ = 0;     // batches before this one were handed to the socket
-  std::size_t ever_sent_ = 0;  // batches before this one were handed to it at least once
-  std::uint64_t epoch_ = 0;
+  std::size_t unsent_ = 0;              // batches before this one were handed to the socket
+  std::size_t ever_sent_ = 0;           // batches before this one were handed to it at least once
+  std::optional<std::uint64_t> epoch_;  // none before the first step(): nothing is sent yet
   std::uint64_t resends_ = 0;
   Nanoseconds patience_;
   Nanoseconds resend_at_{0};

@@ -186,7 +186,7 @@ void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
 }
 
 void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters, const Best& best) {
-  create_directories(checkpoints / "best");
+  make_directories(checkpoints / "best");
   save_weights(checkpoints / "best" / "weights.bin", spec, parameters);
   const nlohmann::json json = {{"updates", best.updates},
                                {"mean", best.mean},

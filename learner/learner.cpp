@@ -65,10 +65,11 @@ bool Learner::step() {
 
   bool waited = false;
   if (wants_batches()) request_batches();
-  if (member_.state() == RunState::running || quiescing_) {
+  if (member_.state() == RunState::running) {
     if (auto batch = client_->take()) {
       // The next one is requested before this one is trained on, so that the shards work meanwhile.
       trained_ += batch->size();
+      ++updates_;
       if (wants_batches()) request_batches();
       train(std::move(*batch));
       any = true;
@@ -78,7 +79,7 @@ bool Learner::step() {
   }
   if (member_.state() >= RunState::closing) end();
   const auto lookahead = options_.learner.batch * static_cast<std::int64_t>(lease_batches);
-  const bool training = member_.state() == RunState::running && !quiescing_;
+  const bool training = wants_batches() || client_->in_flight() > 0;
   member_.use(trained_, training ? trained_ + static_cast<std::uint64_t>(lookahead) : trained_, 0);
   measure(waited);
   return any;
@@ -196,18 +197,21 @@ void Learner::follow_directory() {
   client_->set_shards(shards);
 }
 
+// Whether `requested` batches in all are as many as may be trained on.
+bool Learner::limit_reached(std::uint64_t requested) const {
+  const auto stop = static_cast<std::uint64_t>(options_.stop.updates);
+  return (stop > 0 && requested >= stop) || (pause_at_ > 0 && requested >= pause_at_);
+}
+
 bool Learner::wants_batches() const {
-  if (member_.state() != RunState::running || quiescing_) return false;
-  const auto stop = options_.stop.updates;
-  return stop == 0 || updates_ + client_->in_flight() < static_cast<std::uint64_t>(stop);
+  return member_.state() == RunState::running && !limit_reached(updates_ + client_->in_flight());
 }
 
 void Learner::request_batches() {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
   while (client_->in_flight() < static_cast<std::size_t>(options_.learner.prefetch)) {
     if (trained_ + (client_->in_flight() + 1) * batch > member_.granted() || !member_.grant().counting) return;
-    const auto stop = options_.stop.updates;
-    if (stop > 0 && updates_ + client_->in_flight() >= static_cast<std::uint64_t>(stop)) return;
+    if (limit_reached(updates_ + client_->in_flight())) return;
     if (!client_->request()) return;
   }
 }
@@ -229,7 +233,7 @@ double Learner::beta() const {
 void Learner::train(replay::SampledBatch batch) {
   const auto begin = clock_.now();
   const auto every = static_cast<std::uint64_t>(options_.learner.target_update_every);
-  const nn::UpdateControls controls{learning_rate(), every > 0 && (updates_ + 1) % every == 0};
+  const nn::UpdateControls controls{learning_rate(), every > 0 && updates_ % every == 0};
   trainer_->submit(agent_->prepare(batch, beta()), controls);
   const auto result = trainer_->collect(td_abs_);
   if (result.finite) {
@@ -242,7 +246,6 @@ void Learner::train(replay::SampledBatch batch) {
   } else {
     skip(batch, result);
   }
-  ++updates_;
   client_->recycle(std::move(batch));
   trained_time_ += clock_.now() - begin;
   if (updates_ - published_ >= static_cast<std::uint64_t>(options_.learner.publish_every)) publish();
@@ -250,7 +253,7 @@ void Learner::train(replay::SampledBatch batch) {
   const bool by_count = checkpoint.every_updates > 0 &&
                         updates_ - checkpoint_updates_ >= static_cast<std::uint64_t>(checkpoint.every_updates);
   const bool by_time = checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
-  if ((by_count || by_time) && !quiescing_) begin_checkpoint();
+  if (by_count || by_time) begin_checkpoint();
   if (options_.stop.updates > 0 && updates_ >= static_cast<std::uint64_t>(options_.stop.updates)) member_.stop_run("updates");
 }
 
@@ -291,7 +294,7 @@ void Learner::take_evaluations() {
 }
 
 void Learner::save(const fs::path& directory) {
-  create_directories(directory);
+  make_directories(directory);
   save_weights(directory / "weights.bin", *network_, trainer_->parameters());
   save_learner(directory / "learner.bin", state());
 }
@@ -353,8 +356,6 @@ void Learner::end() {
   member_.leave(member_.stop_cause());
   finished_ = true;
 }
-
-bool Learner::quiet() const { return client_ && client_->in_flight() == 0; }
 
 std::uint64_t Learner::weights_hash() { return checksum(std::as_bytes(trainer_->parameters())); }
 

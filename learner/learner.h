@@ -48,9 +48,9 @@ class Learner : public control::Role {
   // Hash of the online parameters: what lockstep runs compare.
   [[nodiscard]] std::uint64_t weights_hash();
 
-  // Lockstep: stop asking for batches, finish those under way; quiet() once that is done.
-  void quiesce() { quiescing_ = true; }
-  [[nodiscard]] bool quiet() const;
+  // Lockstep: no update after this one; quiet() once it is done and no batch is under way.
+  void pause_at(std::uint64_t updates) { pause_at_ = updates; }
+  [[nodiscard]] bool quiet() const { return client_ && updates_ >= pause_at_ && client_->in_flight() == 0; }
   // Lockstep: saves this role's part into a directory that the runner completes.
   void save(const std::filesystem::path& directory);
 
@@ -79,6 +79,7 @@ class Learner : public control::Role {
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] double beta() const;
   [[nodiscard]] bool wants_batches() const;
+  [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
   void measure(bool waited);
 
   wire::Context& context_;
@@ -111,7 +112,7 @@ class Learner : public control::Role {
   Nanoseconds checkpoint_time_{0};
   std::vector<float> td_abs_;
 
-  bool quiescing_ = false;
+  std::uint64_t pause_at_ = 0;  // 0: never
   bool ending_ = false;
   bool finished_ = false;
 

@@ -353,7 +353,7 @@ void ShardServer::serve_priorities(const wire::Incoming& message) {
 }
 
 void ShardServer::begin_save(const fs::path& directory) {
-  create_directories(directory);
+  make_directories(directory);
   ByteWriter state;
   state.put(rng_.state());
   write_file_atomically(directory / text("shard-", member_.welcome().index, ".rng"), state.bytes());

@@ -1,0 +1,38 @@
+#include "cli/commands.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <random>
+
+#include "cli/run_config.h"
+#include "core/config_writer.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace qanat::cli {
+
+void print_schema() { std::fputs(config_schema(RunConfig{}, "Qanat run configuration").c_str(), stdout); }
+
+void print_reference() { std::fputs(config_reference(RunConfig{}, "Configuration reference").c_str(), stdout); }
+
+void print_config(const std::string& file, const std::vector<std::string>& overrides) {
+  std::fputs(write_config(load_run_config(file, overrides)).c_str(), stdout);
+}
+
+void print_environments() {
+  for (const auto& id : envs::builtin_ids()) std::printf("%s\n", id.c_str());
+}
+
+void make_run_directory(const std::string& config_file, const std::string& run_dir) {
+  auto config = load_run_config(config_file, {});
+  if (config.seed < 0) config.seed = static_cast<std::int64_t>(std::random_device{}() & 0x7fffffffU);
+  config.name = std::filesystem::path(run_dir).filename().string();
+  make_directories(std::filesystem::path(run_dir).parent_path());
+  if (!create_directory_exclusively(run_dir)) {
+    throw ConfigError(text("there is a run in ", run_dir, " already; leave out --config to go on with it, or name another"));
+  }
+  make_directories(std::filesystem::path(run_dir) / "checkpoints");
+  write_file_atomically(std::filesystem::path(run_dir) / "config.yaml", write_config(config));
+}
+
+}  // namespace qanat::cli

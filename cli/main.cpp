@@ -1,0 +1,147 @@
+// The command line: parses, calls one library function, turns exceptions into exit codes.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "cli/commands.h"
+#include "cli/evaluate.h"
+#include "cli/roles.h"
+#include "cli/train.h"
+#include "cli/version.h"
+#include "core/error.h"
+
+namespace {
+
+using namespace qanat;
+
+constexpr int exit_failure = 1;
+constexpr int exit_config = 2;
+
+void add_role_options(CLI::App* app, cli::RoleOptions& role, bool required) {
+  app->add_option("--connect", role.connect, "Address of the head, tcp://HOST:PORT; several are tried in turn")
+      ->required(required);
+  app->add_option("--index", role.index, "Number among its kind; left out: the head picks a free one");
+  app->add_option("--log-dir", role.log_dir, "Directory for the log file; left out: standard error");
+  app->add_flag("--supervised", role.supervised, "Started by `train`: leaves Ctrl-C to it, ends when it dies");
+}
+
+void add_train(CLI::App& app, cli::TrainOptions& train, int& code) {
+  auto* sub = app.add_subcommand("train", "Train: start all processes of a run on this machine and watch over them");
+  sub->add_option("config", train.config, "Configuration file (YAML); see `qanat config docs`")->required();
+  sub->add_option("--name", train.name, "Name of the run (default: the configuration's)");
+  sub->add_option("--runs-dir", train.runs_dir, "Where runs live")->capture_default_str();
+  sub->add_option("--seed", train.seed, "Seed of everything random (default: the configuration's, or drawn)");
+  sub->add_option("--set", train.overrides, "Override one setting: a.b=value; repeatable")->allow_extra_args(false);
+  sub->add_flag("--resume", train.resume, "Go on with the run from its newest checkpoint");
+  sub->add_option("--init-from", train.init_from, "Weights to start from: a checkpoint directory or a weights file");
+  sub->add_flag("--lockstep", train.lockstep, "All in one process on one thread, bit-for-bit repeatable; needs stop.updates");
+  sub->callback([&] { code = cli::train(train); });
+}
+
+struct EvaluateOptions {
+  std::string run_dir;
+  std::int64_t episodes = 0;
+  bool last = false;
+};
+
+void add_evaluate(CLI::App& app, cli::RoleOptions& role, EvaluateOptions& evaluate, int& code) {
+  auto* sub = app.add_subcommand("evaluate", "Evaluate a run's weights once (RUN_DIR), or keep evaluating a run (--connect)");
+  sub->add_option("run_dir", evaluate.run_dir, "Directory of a run");
+  sub->add_option("--episodes", evaluate.episodes, "Episodes to play (default: the run's evaluation.final_episodes)");
+  sub->add_flag("--last", evaluate.last, "The newest checkpoint's weights, not the best");
+  add_role_options(sub, role, false);
+  sub->callback([&] {
+    if (!evaluate.run_dir.empty()) {
+      code = cli::evaluate_command(evaluate.run_dir, evaluate.episodes, evaluate.last);
+    } else if (!role.connect.empty()) {
+      cli::run_evaluator(role);
+    } else {
+      throw ConfigError("evaluate needs a run's directory, or --connect ADDRESS to take part in one");
+    }
+  });
+}
+
+void add_config(CLI::App& app, std::string& file, std::vector<std::string>& overrides) {
+  auto* sub = app.add_subcommand("config", "About configurations");
+  sub->require_subcommand(1);
+  sub->add_subcommand("schema", "Print the JSON Schema of configurations, for editors")->callback([] { cli::print_schema(); });
+  sub->add_subcommand("docs", "Print the reference page of all settings")->callback([] { cli::print_reference(); });
+  auto* show = sub->add_subcommand("show", "Check a configuration and print it complete");
+  show->add_option("config", file, "Configuration file")->required();
+  show->add_option("--set", overrides, "Override one setting: a.b=value; repeatable")->allow_extra_args(false);
+  show->callback([&] { cli::print_config(file, overrides); });
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App app{"Qanat: distributed Q-learning"};
+  app.set_version_flag("--version", std::string("qanat ") + cli::version + " (" + cli::commit + ")");
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 done, 1 failed, 2 a setting or flag is wrong, 85 stopped and resumable, 130 interrupted.");
+  int code = 0;
+  cli::TrainOptions train;
+  add_train(app, train, code);
+
+  cli::HeadProcessOptions head;
+  auto* head_app = app.add_subcommand("head", "The head: who is in the run, epochs, the replay-ratio ledger");
+  std::string head_config;
+  head_app->add_option("--config", head_config, "Configuration: makes RUN_DIR; left out: RUN_DIR/config.yaml is there");
+  head_app->add_option("--run-dir", head.run_dir, "Directory of the run")->required();
+  head_app->add_option("--bind", head.bind, "Further addresses to listen on (ipc://PATH)");
+  head_app->add_option("--resume-from", head.resume_from, "Checkpoint directory to go on from");
+  head_app->add_option("--epoch", head.epoch, "Epoch of the run");
+  head_app->add_flag("--supervised", head.supervised, "Started by `train`");
+  head_app->callback([&] {
+    if (!head_config.empty()) cli::make_run_directory(head_config, head.run_dir);
+    cli::run_head(head);
+  });
+
+  cli::RoleOptions learner;
+  std::string init_from;
+  auto* learner_app = app.add_subcommand("learner", "A learner: draws batches, updates, publishes weights, saves");
+  add_role_options(learner_app, learner, true);
+  learner_app->add_option("--init-from", init_from, "Weights to start from: a checkpoint directory or a weights file");
+  learner_app->callback([&] { cli::run_learner(learner, init_from); });
+
+  cli::RoleOptions replay;
+  auto* replay_app = app.add_subcommand("replay", "A replay shard");
+  add_role_options(replay_app, replay, true);
+  replay_app->callback([&] { cli::run_replay(replay); });
+
+  cli::RoleOptions actor;
+  auto* actor_app = app.add_subcommand("actor", "An actor: steps environments, sends experience");
+  add_role_options(actor_app, actor, true);
+  actor_app->callback([&] { cli::run_actor(actor); });
+
+  cli::RoleOptions evaluator;
+  EvaluateOptions evaluate;
+  add_evaluate(app, evaluator, evaluate, code);
+
+  std::string config_file;
+  std::vector<std::string> overrides;
+  add_config(app, config_file, overrides);
+
+  auto* env = app.add_subcommand("env", "About environments");
+  env->require_subcommand(1);
+  env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : exit_config;
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return parse_and_run(argc, argv);
+  } catch (const ConfigError& error) {
+    std::fprintf(stderr, "qanat: %s\n", error.what());
+    return exit_config;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "qanat: %s\n", error.what());
+    return exit_failure;
+  }
+}

@@ -1,0 +1,257 @@
+#include "cli/roles.h"
+
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "cli/summary.h"
+#include "cli/version.h"
+#include "control/fetch_config.h"
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/metrics.h"
+
+namespace qanat::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How long a process whose supervisor is gone may take to finish in good order.
+constexpr Seconds orphan_limit{8};
+
+void on_signal(int number) {
+  auto& all = signals();
+  int none = 0;
+  all.which.compare_exchange_strong(none, number);
+  if (number == SIGINT) all.interrupts.fetch_add(1);
+  all.stop.store(true);
+}
+
+void on_orphaned(int) { signals().orphaned.store(true); }
+
+void handle(int number, void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  sigemptyset(&action.sa_mask);
+  sigaction(number, &action, nullptr);
+}
+
+// Steps the role until it is finished, or until an orphan's time is over.
+void drive(control::Role& role, const Clock& clock) {
+  auto& all = signals();
+  std::optional<Nanoseconds> orphaned_at;
+  bool asked = false;
+  while (!role.finished()) {
+    if (all.stop.load(std::memory_order_relaxed) && !asked) {
+      asked = true;
+      role.request_stop(all.which.load() == SIGINT ? "interrupted" : "terminated");
+    }
+    if (all.orphaned.load(std::memory_order_relaxed)) {
+      if (!orphaned_at) orphaned_at = clock.now();
+      if (clock.now() - *orphaned_at > orphan_limit) throw RunError("the supervisor is gone");
+    }
+    if (!role.step()) {
+      const auto sockets = role.sockets();
+      wire::wait(sockets, Milliseconds(5));
+    }
+  }
+}
+
+// The directory in which processes of this machine find each other: where the head's ipc socket is.
+std::vector<std::string> addresses_for(const RoleOptions& options, const RunConfig& config, const std::string& name,
+                                       std::uint64_t incarnation) {
+  std::vector<std::string> out;
+  for (const auto& head : options.connect) {
+    if (!head.starts_with("ipc://")) continue;
+    out.push_back(text(head.substr(0, head.rfind('/')), '/', name, '-', incarnation));
+    break;
+  }
+  out.push_back(text("tcp://", config.control.bind_host, ":*"));
+  return out;
+}
+
+struct Joined {
+  wire::Context context;
+  SteadyClock clock;
+  wire::ConfigReply reply;
+  RunConfig config;
+  std::unique_ptr<Logger> log;
+  std::uint64_t incarnation = 0;
+
+  Joined(const RoleOptions& options, const std::string& role) {
+    reply = control::fetch_config(context, options.connect, Seconds(15));
+    config = parse_run_config(reply.config, "the head's configuration");
+    LogOptions logging;
+    logging.who = options.index >= 0 ? text(role, '-', options.index) : role;
+    if (!options.log_dir.empty()) logging.path = fs::path(options.log_dir) / (logging.who + ".log");
+    logging.to_stderr = !options.supervised;
+    log = std::make_unique<Logger>(logging);
+    incarnation = control::new_incarnation();
+  }
+
+  Parts parts(const RoleOptions& options, wire::Role role) {
+    control::MemberOptions member;
+    member.role = role;
+    member.index = options.index;
+    member.incarnation = incarnation;
+    member.head = options.connect;
+    member.commit = commit;
+    member.give_up = Seconds(config.control.give_up_seconds);
+    return {context, clock, *log, config, member,
+            addresses_for(options, config, std::string(wire::name_of(role)), incarnation)};
+  }
+};
+
+// Runs a role with its boundary: whatever it throws is logged before it goes on.
+template <class Make>
+void run_role(const RoleOptions& options, wire::Role role, Make make) {
+  install_signals(options.supervised);
+  Joined joined(options, std::string(wire::name_of(role)));
+  try {
+    const auto made = make(joined.parts(options, role));
+    drive(*made, joined.clock);
+    joined.log->info("done");
+  } catch (const std::exception& error) {
+    joined.log->error(error.what());
+    throw;
+  }
+}
+
+}  // namespace
+
+Signals& signals() {
+  static Signals all;
+  return all;
+}
+
+void install_signals(bool supervised) {
+  handle(SIGTERM, on_signal);
+  handle(SIGUSR1, on_signal);
+  handle(SIGUSR2, on_orphaned);
+  if (supervised) {
+    handle(SIGINT, SIG_IGN);  // the terminal sends it to the whole group; the supervisor decides
+  } else {
+    handle(SIGINT, on_signal);
+  }
+  handle(SIGPIPE, SIG_IGN);
+}
+
+control::HeadOptions head_options(const RunConfig& config, const std::string& run_dir) {
+  control::HeadOptions options;
+  options.run_name = config.name;
+  options.run_dir = run_dir;
+  options.ledger.ratio = config.replay.ratio;
+  options.ledger.min_size = static_cast<std::uint64_t>(config.replay.min_size);
+  options.ledger.window = config.ratio_window();
+  options.expected_shards = config.replay.shards;
+  options.stop_env_steps = static_cast<std::uint64_t>(config.stop.env_steps);
+  options.stop_wall_seconds = config.stop.wall_seconds;
+  options.lost_after = Seconds(config.control.lost_after_seconds);
+  options.metrics_every = Seconds(config.control.metrics_every_seconds);
+  return options;
+}
+
+std::unique_ptr<learner::Learner> make_learner(Parts parts, const std::string& init_from) {
+  learner::LearnerOptions options;
+  const auto& config = parts.config;
+  options.member = parts.member;
+  options.publish_addresses = parts.bind;
+  options.agent = config.agent;
+  options.learner = config.learner;
+  options.network = config.network;
+  options.replay = config.replay;
+  options.checkpoint = config.checkpoint;
+  options.stop = config.stop;
+  options.seed = run_seed(config);
+  options.init_from = init_from;
+  return std::make_unique<learner::Learner>(parts.context, parts.clock, parts.log, std::move(options));
+}
+
+std::unique_ptr<replay::ShardServer> make_replay(Parts parts) {
+  replay::ServerOptions options;
+  options.member = parts.member;
+  options.bind = parts.bind;
+  options.replay = parts.config.replay;
+  options.stack = static_cast<std::uint32_t>(parts.config.agent.stack);
+  options.n_step = static_cast<std::uint32_t>(parts.config.agent.n_step);
+  options.seed = run_seed(parts.config);
+  return std::make_unique<replay::ShardServer>(parts.context, parts.clock, parts.log, std::move(options));
+}
+
+std::unique_ptr<actors::Actor> make_actor(Parts parts) {
+  actors::ActorOptions options;
+  options.member = parts.member;
+  options.actors = parts.config.actors;
+  options.environment = parts.config.env;
+  options.agent = parts.config.agent_view();
+  options.network = parts.config.network;
+  options.stack = parts.config.agent.stack;
+  options.seed = run_seed(parts.config);
+  return std::make_unique<actors::Actor>(parts.context, parts.clock, parts.log, std::move(options));
+}
+
+std::unique_ptr<actors::Evaluator> make_evaluator(Parts parts) {
+  actors::EvaluatorOptions options;
+  options.member = parts.member;
+  options.evaluation = parts.config.evaluation;
+  options.environment = parts.config.env;
+  options.network = parts.config.network;
+  options.stack = parts.config.agent.stack;
+  options.seed = run_seed(parts.config);
+  return std::make_unique<actors::Evaluator>(parts.context, parts.clock, parts.log, std::move(options));
+}
+
+void run_learner(const RoleOptions& options, const std::string& init_from) {
+  run_role(options, wire::Role::learner, [&](Parts parts) { return make_learner(parts, init_from); });
+}
+
+void run_replay(const RoleOptions& options) { run_role(options, wire::Role::replay, make_replay); }
+void run_actor(const RoleOptions& options) { run_role(options, wire::Role::actor, make_actor); }
+void run_evaluator(const RoleOptions& options) { run_role(options, wire::Role::evaluate, make_evaluator); }
+
+void run_head(const HeadProcessOptions& options) {
+  install_signals(options.supervised);
+  const fs::path run_dir = options.run_dir;
+  const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
+  make_directories(run_dir / "logs");
+  LogOptions logging;
+  logging.who = "head-0";
+  logging.path = run_dir / "logs" / "head-0.log";
+  logging.to_stderr = !options.supervised;
+  Logger log(logging);
+  try {
+    wire::Context context;
+    const SteadyClock clock;
+    auto head = head_options(config, fs::absolute(run_dir).string());
+    head.config = read_text_file(run_dir / "config.yaml");
+    head.resume_from = options.resume_from;
+    head.epoch = options.epoch;
+    head.bind = options.bind;
+    const auto port = config.control.port == 0 ? std::string("*") : std::to_string(config.control.port);
+    head.bind.push_back(text("tcp://", config.control.bind_host, ':', port));
+    MetricsWriter metrics(run_dir);
+    control::Head role(context, clock, log, head, [&](const control::HeadStatus& status) {
+      write_metrics(metrics, status);
+      write_status(run_dir, status);
+    });
+    if (!options.resume_from.empty() && fs::exists(fs::path(options.resume_from) / "head.bin")) {
+      const auto bytes = read_file(fs::path(options.resume_from) / "head.bin");
+      ByteReader in(bytes, "head.bin");
+      role.load(in);
+    }
+    std::string addresses;
+    for (const auto& address : role.addresses()) addresses += address + "\n";
+    write_file_atomically(run_dir / "head.address", addresses);
+    drive(role, clock);
+    write_status(run_dir, role.status());
+    log.info("done");
+  } catch (const std::exception& error) {
+    log.error(error.what());
+    throw;
+  }
+}
+
+}  // namespace qanat::cli

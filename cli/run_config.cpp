@@ -1,0 +1,93 @@
+#include "cli/run_config.h"
+
+#include <algorithm>
+
+#include "core/config_reader.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "replay/run_schema.h"
+#include "replay/server.h"
+
+namespace qanat::cli {
+namespace {
+
+// Bytes a process takes before it holds anything of the run: code, libraries, sockets, buffers.
+constexpr std::uint64_t process_bytes = 40ULL << 20;
+
+void check_together(const RunConfig& config) {
+  std::string wrong;
+  const auto complain = [&](const auto&... parts) { wrong += (wrong.empty() ? "" : "\n") + text(parts...); };
+  if (config.actors.slots % 2 != 0) complain("actors.slots is ", config.actors.slots, ", wanted an even number");
+  if (config.replay.ratio_window_steps > 0 && static_cast<double>(config.replay.ratio_window_steps) < least_window(config)) {
+    complain("replay.ratio_window_steps is ", config.replay.ratio_window_steps, ", wanted at least learner.batch * learner.prefetch + ",
+             "replay.ratio * actors.chunk_steps * actors.count * actors.slots = ", config.learner.batch, " * ",
+             config.learner.prefetch, " + ", config.replay.ratio, " * ", config.actors.chunk_steps, " * ", config.actors.count, " * ",
+             config.actors.slots, " = ", least_window(config), "; a smaller one could stop both sides for ever");
+  }
+  const auto per_shard = config.replay.capacity_steps / config.replay.shards;
+  const auto span = 2 * (config.agent.stack + config.agent.n_step);
+  if (per_shard < span) {
+    complain("replay.capacity_steps is ", config.replay.capacity_steps, " for ", config.replay.shards,
+             " shards, wanted at least 2 * (agent.stack + agent.n_step) = ", span, " each");
+  }
+  if (config.actors.chunk_steps > per_shard / 4) {
+    complain("actors.chunk_steps is ", config.actors.chunk_steps, ", wanted at most a quarter of a shard's ", per_shard, " rows");
+  }
+  if (config.replay.min_size > config.replay.capacity_steps / 2) {
+    complain("replay.min_size is ", config.replay.min_size, ", wanted at most half of replay.capacity_steps, ",
+             config.replay.capacity_steps);
+  }
+  if (!wrong.empty()) throw ConfigError(wrong);
+}
+
+}  // namespace
+
+actors::AgentView RunConfig::agent_view() const {
+  return {agent.n_step, agent.gamma, agent.td(), agent.reward_clip, replay.priority_epsilon};
+}
+
+double least_window(const RunConfig& config) {
+  return static_cast<double>(config.learner.batch * config.learner.prefetch) +
+         config.replay.ratio * static_cast<double>(config.actors.chunk_steps * config.actors.count * config.actors.slots);
+}
+
+double RunConfig::ratio_window() const {
+  return replay.ratio_window_steps > 0 ? static_cast<double>(replay.ratio_window_steps) : 4 * least_window(*this);
+}
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  RunConfig config;
+  auto tree = ConfigTree::load(path);
+  for (const auto& assignment : overrides) tree.set(assignment);
+  read_config(tree, config);
+  check_together(config);
+  return config;
+}
+
+RunConfig parse_run_config(const std::string& yaml, const std::string& source) {
+  RunConfig config;
+  read_config(ConfigTree(yaml, source), config);
+  check_together(config);
+  return config;
+}
+
+void check_memory(const RunConfig& config, const wire::EnvironmentSchema& environment) {
+  const auto schema = replay::schema_of(environment);
+  std::uint64_t replay_bytes = 0;
+  for (std::int64_t shard = 0; shard < config.replay.shards; ++shard) {
+    replay_bytes += replay::predicted_bytes(
+        replay::shard_options(config.replay, static_cast<std::uint32_t>(config.agent.stack),
+                              static_cast<std::uint32_t>(config.agent.n_step), static_cast<std::uint32_t>(shard)),
+        schema);
+  }
+  const auto processes = static_cast<std::uint64_t>(config.replay.shards + config.actors.count + 4);
+  const auto wanted = replay_bytes + processes * process_bytes;
+  const auto available = available_memory();
+  if (wanted <= available.bytes) return;
+  throw ConfigError(text("this run needs about ", human_bytes(wanted), " of memory and ", human_bytes(available.bytes), " are available (",
+                         available.bound_by, "): replay ", human_bytes(replay_bytes), " (replay.capacity_steps = ",
+                         config.replay.capacity_steps, " rows of ", schema.row_bytes(), " bytes and their index) + ", processes,
+                         " processes of ", human_bytes(process_bytes), "; lower replay.capacity_steps"));
+}
+
+}  // namespace qanat::cli

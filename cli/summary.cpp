@@ -1,0 +1,74 @@
+#include "cli/summary.h"
+
+#include <nlohmann/json.hpp>
+
+#include "cli/version.h"
+#include "core/files.h"
+
+namespace qanat::cli {
+
+void write_status(const std::filesystem::path& run_dir, const control::HeadStatus& status) {
+  nlohmann::ordered_json json;
+  json["state"] = wire::name_of(status.state);
+  json["stop_cause"] = status.stop_cause;
+  json["epoch"] = status.epoch;
+  json["env_steps"] = status.env_steps;
+  json["updates"] = status.updates;
+  json["wall_seconds"] = status.wall_seconds;
+  json["checkpoint"] = status.checkpoint;
+  for (const auto& [name, value] : status.metrics) json["metrics"][name] = value;
+  json["processes"] = nlohmann::ordered_json::array();
+  for (const auto& member : status.members) {
+    json["processes"].push_back({{"role", wire::name_of(member.role)},
+                                 {"index", member.index},
+                                 {"pid", member.pid},
+                                 {"starts", member.starts},
+                                 {"messages_in", member.traffic[0]},
+                                 {"messages_out", member.traffic[1]},
+                                 {"bytes_in", member.traffic[2]},
+                                 {"bytes_out", member.traffic[3]},
+                                 {"refused", member.traffic[4]}});
+  }
+  write_file_atomically(run_dir / "status.json", json.dump(2) + "\n");
+}
+
+void write_metrics(MetricsWriter& writer, const control::HeadStatus& status) {
+  MetricsRow row;
+  row.time_seconds = status.wall_seconds;
+  row.env_steps = static_cast<std::int64_t>(status.env_steps);
+  row.updates = static_cast<std::int64_t>(status.updates);
+  for (const auto& [name, value] : status.metrics) row.values.push_back({name, value});
+  writer.write(row, row.env_steps);
+}
+
+std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome) {
+  nlohmann::ordered_json status;
+  if (std::filesystem::exists(run_dir / "status.json")) {
+    status = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"));
+  }
+  nlohmann::ordered_json json;
+  if (outcome.evaluation) {
+    const auto& evaluation = *outcome.evaluation;
+    json["evaluation"] = {{"mean", evaluation.mean},
+                          {"standard_error", evaluation.standard_error},
+                          {"episodes", evaluation.episodes},
+                          {"weights", outcome.evaluated}};
+  }
+  json["env_steps"] = status.value("env_steps", 0);
+  json["updates"] = status.value("updates", 0);
+  json["wall_seconds"] = status.value("wall_seconds", 0.0);
+  json["command_seconds"] = outcome.command_seconds;
+  json["seed"] = outcome.seed;
+  json["commit"] = commit;
+  json["stop_cause"] = outcome.stop_cause.empty() ? status.value("stop_cause", std::string()) : outcome.stop_cause;
+  json["restarts"] = outcome.restarts;
+  json["epoch"] = status.value("epoch", 0);
+  json["checkpoint"] = status.value("checkpoint", std::string());
+  json["metrics"] = status.value("metrics", nlohmann::ordered_json::object());
+  json["processes"] = status.value("processes", nlohmann::ordered_json::array());
+  auto out = json.dump(2) + "\n";
+  write_file_atomically(run_dir / "summary.json", out);
+  return out;
+}
+
+}  // namespace qanat::cli

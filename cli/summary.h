@@ -1,0 +1,36 @@
+// What a run leaves behind in figures: status.json while it goes on, summary.json at the end.
+//
+// Plain files in the run's directory, written atomically.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "actors/evaluator.h"
+#include "control/head.h"
+#include "core/metrics.h"
+#include "learner/checkpoint.h"
+
+namespace qanat::cli {
+
+// The head's view, for the supervisor and for people: status.json.
+void write_status(const std::filesystem::path& run_dir, const control::HeadStatus& status);
+
+// One line of metrics.jsonl and the same values for TensorBoard, over env steps.
+void write_metrics(MetricsWriter& writer, const control::HeadStatus& status);
+
+struct RunOutcome {
+  std::uint64_t seed = 0;
+  std::int64_t restarts = 0;
+  double command_seconds = 0;  // from the command to the result, evaluation included
+  std::optional<actors::EvaluationResult> evaluation;
+  std::string evaluated;  // "best" or "last", and the update
+  std::string stop_cause;  // overrides the head's when not empty
+};
+
+// Joins status.json with the outcome into summary.json, and returns its text.
+std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome);
+
+}  // namespace qanat::cli

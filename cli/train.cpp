@@ -1,0 +1,302 @@
+#include "cli/train.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "cli/child.h"
+#include "cli/evaluate.h"
+#include "cli/lockstep.h"
+#include "cli/roles.h"
+#include "cli/run_dir.h"
+#include "cli/summary.h"
+#include "control/member.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace qanat::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using wire::RunState;
+
+constexpr int exit_requeue = 85;
+constexpr int exit_interrupted = 130;
+constexpr Seconds head_start_limit{20};
+// After the run has ended, how long its processes may take to go before they are killed.
+constexpr Seconds leave_limit{10};
+
+// A directory for ipc sockets: short (their paths may have 107 bytes) and gone afterwards.
+class SocketDirectory {
+ public:
+  SocketDirectory() {
+    std::string pattern = (fs::temp_directory_path() / "qanat-XXXXXX").string();
+    if (!mkdtemp(pattern.data())) throw SystemError("cannot make a directory for sockets in " + pattern);
+    path_ = pattern;
+  }
+  ~SocketDirectory() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  SocketDirectory(const SocketDirectory&) = delete;
+  SocketDirectory& operator=(const SocketDirectory&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+struct Process {
+  std::string role;
+  std::int64_t index = 0;
+  std::vector<std::string> arguments;
+  Child child;
+  int restarts = 0;
+  bool done = false;
+};
+
+double metric(const std::vector<std::pair<std::string, double>>& metrics, std::string_view name, double otherwise) {
+  for (const auto& [known, value] : metrics) {
+    if (known == name) return value;
+  }
+  return otherwise;
+}
+
+// The smaller of the remaining times by each stop condition, from the present rates.
+std::string time_left(const RunConfig& config, const control::Member& member, double wall) {
+  const auto& metrics = member.run_metrics();
+  double left = -1;
+  const auto take = [&](double seconds_left) { left = left < 0 ? seconds_left : std::min(left, seconds_left); };
+  const auto rate = [&](const char* name) { return metric(metrics, name, 0); };
+  if (config.stop.env_steps > 0 && rate("env_steps_per_second") > 0) {
+    take(std::max(0.0, static_cast<double>(config.stop.env_steps) - static_cast<double>(member.env_steps())) / rate("env_steps_per_second"));
+  }
+  if (config.stop.updates > 0 && rate("updates_per_second") > 0) {
+    take(std::max(0.0, static_cast<double>(config.stop.updates) - static_cast<double>(member.updates())) / rate("updates_per_second"));
+  }
+  if (config.stop.wall_seconds > 0) take(std::max(0.0, config.stop.wall_seconds - wall));
+  if (left < 0) return "?";
+  const auto whole = static_cast<long>(left);
+  return text(whole / 60, "m", whole % 60 < 10 ? "0" : "", whole % 60, "s");
+}
+
+class Supervisor {
+ public:
+  Supervisor(const TrainOptions& options, RunDirectory run)
+      : options_(options),
+        run_(std::move(run)),
+        log_({.who = "train", .path = run_.path / "logs" / "train.log", .to_stderr = false}),
+        started_(clock_.now()) {}
+
+  int run() {
+    install_signals(false);
+    start_all();
+    const auto cause = supervise();
+    return conclude(cause);
+  }
+
+ private:
+  void start(const std::string& role, std::int64_t index, std::vector<std::string> arguments, int on_parent_death) {
+    arguments.insert(arguments.begin(), {"qanat", role});
+    arguments.push_back("--supervised");
+    const auto log = (run_.path / "logs" / text(role, '-', index, ".out")).string();
+    processes_.push_back({role, index, arguments, Child(arguments, log, on_parent_death), 0, false});
+  }
+
+  void start_all() {
+    const auto absolute = fs::absolute(run_.path);
+    fs::remove(run_.path / "head.address");
+    std::vector<std::string> head{"--run-dir", absolute.string(), "--bind", "ipc://" + (sockets_.path() / "head").string(),
+                                  "--epoch", std::to_string(run_.epoch)};
+    if (!run_.resume_from.empty()) head.insert(head.end(), {"--resume-from", run_.resume_from});
+    // The head ends the run in good order when we die; the others follow it, or go after a while.
+    start("head", 0, head, SIGTERM);
+    await_head();
+    const std::vector<std::string> joined{"--connect", address_, "--log-dir", (absolute / "logs").string()};
+    const auto start_joined = [&](const std::string& role, std::int64_t index) {
+      auto arguments = joined;
+      arguments.insert(arguments.end(), {"--index", std::to_string(index)});
+      if (role == "learner" && !options_.init_from.empty()) {
+        arguments.insert(arguments.end(), {"--init-from", fs::absolute(options_.init_from).string()});
+      }
+      start(role, index, arguments, SIGUSR2);
+    };
+    start_joined("learner", 0);
+    for (std::int64_t i = 0; i < run_.config.replay.shards; ++i) start_joined("replay", i);
+    for (std::int64_t i = 0; i < run_.config.actors.count; ++i) start_joined("actor", i);
+    start_joined("evaluate", 0);
+  }
+
+  void await_head() {
+    const auto deadline = clock_.now() + std::chrono::duration_cast<Nanoseconds>(head_start_limit);
+    while (!fs::exists(run_.path / "head.address")) {
+      if (const auto end = processes_.front().child.poll()) {
+        throw RunError(text("the head did not start (", describe_end(*end), "); see ", (run_.path / "logs" / "head-0.log").string()));
+      }
+      if (clock_.now() > deadline) throw RunError("the head did not start within 20 s");
+      std::this_thread::sleep_for(Milliseconds(2));
+    }
+    const auto addresses = read_text_file(run_.path / "head.address");
+    address_ = addresses.substr(0, addresses.find('\n'));
+    const auto tcp = addresses.find("tcp://");
+    std::fprintf(stderr, "run %s, seed %lld; others join with --connect %s\n", run_.path.c_str(),
+                 static_cast<long long>(run_.config.seed), addresses.substr(tcp, addresses.find('\n', tcp) - tcp).c_str());
+    control::MemberOptions member;
+    member.role = wire::Role::supervisor;
+    member.incarnation = control::new_incarnation();
+    member.head = {address_};
+    member_.emplace(context_, clock_, member);
+  }
+
+  // Until all processes are gone. Returns the failure that ended the run, or nothing.
+  std::string supervise() {
+    std::string failure;
+    std::optional<Nanoseconds> ended_at;
+    for (;;) {
+      member_->step();
+      handle_signals();
+      bool any = false;
+      for (auto& process : processes_) {
+        if (process.done) continue;
+        const auto end = process.child.poll();
+        if (!end) {
+          any = true;
+        } else if (const auto why = on_end(process, *end); !why.empty() && failure.empty()) {
+          failure = why;
+          member_->stop_run("failure: " + why);
+          ended_at = clock_.now();
+        }
+      }
+      if (!any) return failure;
+      if (signals().interrupts.load() >= 2) {
+        for (auto& process : processes_) process.child.signal(SIGKILL);
+        return "interrupted twice";
+      }
+      if (!ended_at && member_->state() == RunState::ended) ended_at = clock_.now();
+      if (ended_at && clock_.now() - *ended_at > leave_limit) {
+        for (auto& process : processes_) process.child.signal(SIGKILL);
+      }
+      show_progress(false);
+      wire::Socket* socket = &member_->socket();
+      wire::wait(std::span(&socket, 1), Milliseconds(20));
+    }
+  }
+
+  void handle_signals() {
+    if (!signals().stop.load() || asked_to_stop_) return;
+    asked_to_stop_ = true;
+    const bool interrupted = signals().which.load() == SIGINT;
+    member_->stop_run(interrupted ? "interrupted" : "terminated");
+    if (interrupted) std::fprintf(stderr, "\nstopping: what is under way is saved (Ctrl-C again ends at once)\n");
+  }
+
+  // A process ended. Returns why the run cannot go on, or nothing.
+  std::string on_end(Process& process, int end) {
+    const bool ending = member_->state() >= RunState::draining || asked_to_stop_;
+    if (end == 0 || (ending && process.role != "learner" && process.role != "head")) {
+      process.done = true;
+      if (end == 0 && !ending && process.role == "head") return "the head ended";
+      return {};
+    }
+    const auto what = text(process.role, '-', process.index, " ended: ", describe_end(end));
+    log_.warn(what);
+    const auto log = (run_.path / "logs" / text(process.role, '-', process.index, ".log")).string();
+    const bool restartable = (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != 2;
+    if (!restartable || process.restarts >= run_.config.control.max_restarts) {
+      process.done = true;
+      return text(what, "; see ", log,
+                  restartable ? "; it was restarted often enough" : end == 2 ? "" : "; go on from the last checkpoint with --resume");
+    }
+    ++process.restarts;
+    ++restarts_;
+    const auto out = (run_.path / "logs" / text(process.role, '-', process.index, ".out")).string();
+    process.child = Child(process.arguments, out, SIGUSR2);
+    log_.info("started ", process.role, '-', process.index, " again, pid ", process.child.pid());
+    return {};
+  }
+
+  void show_progress(bool last) {
+    const bool terminal = isatty(STDERR_FILENO);
+    const auto now = clock_.now();
+    if (!last && now < next_line_) return;
+    next_line_ = now + (terminal ? Milliseconds(500) : Milliseconds(5000));
+    const auto& metrics = member_->run_metrics();
+    if (metrics.empty()) return;
+    std::string line = text(wire::name_of(member_->state()), ": ", member_->env_steps(), " steps");
+    const auto add = [&](const char* name, const char* unit, int digits) {
+      char number[64];
+      std::snprintf(number, sizeof number, "%.*f", digits, metric(metrics, name, 0));
+      line += text(" | ", number, ' ', unit);
+    };
+    add("env_steps_per_second", "steps/s", 0);
+    add("updates_per_second", "updates/s", 0);
+    add("replay_ratio", "ratio", 2);
+    add("policy_lag_updates", "lag", 0);
+    add("episode_return_mean", "return", 1);
+    if (metric(metrics, "evaluation_mean", -1e300) > -1e299) add("evaluation_mean", "eval", 1);
+    line += " | left " + time_left(run_.config, *member_, seconds(now - started_));
+    if (terminal) {
+      std::fprintf(stderr, "\r\x1b[K%s%s", line.c_str(), last ? "\n" : "");
+    } else {
+      std::fprintf(stderr, "%s\n", line.c_str());
+    }
+  }
+
+  // The final evaluation and the summary.
+  int conclude(const std::string& failure) {
+    show_progress(true);
+    RunOutcome outcome;
+    outcome.seed = run_seed(run_.config);
+    outcome.restarts = restarts_;
+    if (!failure.empty()) outcome.stop_cause = "failure: " + failure;
+    const bool stopped = asked_to_stop_;
+    if (failure.empty() && !stopped) evaluate_result(outcome);
+    outcome.command_seconds = seconds(clock_.now() - started_);
+    write_summary(run_.path, outcome);
+    if (!failure.empty()) throw RunError(failure);
+    if (stopped) {
+      std::fprintf(stderr, "stopped; go on with --resume (%s)\n", run_.path.c_str());
+      return signals().which.load() == SIGINT ? exit_interrupted : exit_requeue;
+    }
+    std::printf("%s\n", run_.path.c_str());
+    return 0;
+  }
+
+  void evaluate_result(RunOutcome& outcome) {
+    const auto result = evaluate_run(run_.path, run_.config, run_.config.evaluation.final_episodes);
+    outcome.evaluation = result.evaluation;
+    outcome.evaluated = result.weights;
+    std::printf("evaluation: mean %.2f, standard error %.2f over %lld episodes (%s weights), %.1f s in all\n",
+                result.evaluation.mean, result.evaluation.standard_error, static_cast<long long>(result.evaluation.episodes),
+                result.weights.c_str(), seconds(clock_.now() - started_));
+  }
+
+  const TrainOptions& options_;
+  RunDirectory run_;
+  SteadyClock clock_;
+  Logger log_;
+  Nanoseconds started_;
+  SocketDirectory sockets_;
+  wire::Context context_;
+  std::optional<control::Member> member_;
+  std::string address_;
+  std::vector<Process> processes_;
+  bool asked_to_stop_ = false;
+  int restarts_ = 0;
+  Nanoseconds next_line_{0};
+};
+
+}  // namespace
+
+int train(const TrainOptions& options) {
+  auto run = open_run(options);
+  if (options.lockstep) return train_lockstep(options, run);
+  return Supervisor(options, std::move(run)).run();
+}
+
+}  // namespace qanat::cli

@@ -16,7 +16,8 @@ std::string with_host(const std::string& address, std::string_view host) {
 }
 
 std::string seen_from_outside(const std::string& address, std::string_view peer_ip) {
-  const bool local = peer_ip.empty() || peer_ip.starts_with("127.") || peer_ip == "::1" || peer_ip.starts_with("::ffff:127.");
+  const bool local =
+      peer_ip.empty() || peer_ip.starts_with("127.") || peer_ip == "::1" || peer_ip.starts_with("::ffff:127.");
   return local ? address : with_host(address, peer_ip);
 }
 

@@ -83,16 +83,25 @@ void Head::handle(const wire::Incoming& message) {
       (void)socket_.send_to(message.peer, answer);
       break;
     }
-    case wire::MessageType::join: on_join(message); break;
-    case wire::MessageType::heartbeat: on_heartbeat(message); break;
+    case wire::MessageType::join:
+      on_join(message);
+      break;
+    case wire::MessageType::heartbeat:
+      on_heartbeat(message);
+      break;
     case wire::MessageType::leave: {
       const auto leave = wire::decode<wire::Leave>(message);
       if (auto* entry = find(leave.incarnation)) change(*entry, MemberState::left, leave.reason);
       break;
     }
-    case wire::MessageType::ledger_report: on_ledger_report(message); break;
-    case wire::MessageType::save_request: on_save(message); break;
-    default: throw InputError(text("type ", message.type, " is not for the head"));
+    case wire::MessageType::ledger_report:
+      on_ledger_report(message);
+      break;
+    case wire::MessageType::save_request:
+      on_save(message);
+      break;
+    default:
+      throw InputError(text("type ", message.type, " is not for the head"));
   }
 }
 
@@ -281,8 +290,8 @@ void Head::change(Entry& entry, MemberState state, const std::string& why) {
   entry.info.state = state;
   ++directory_version_;
   ledger_.leave(entry.info.incarnation);
-  log_.info(wire::name_of(entry.info.role), '-', entry.info.index, state == MemberState::left ? " left: " : " is lost: ",
-            why);
+  log_.info(wire::name_of(entry.info.role), '-', entry.info.index,
+            state == MemberState::left ? " left: " : " is lost: ", why);
 }
 
 void Head::forget_old() {
@@ -325,7 +334,8 @@ void Head::advance() {
   const bool overdue = clock_.now() - entered_ > options_.drain_limit;
   switch (state_) {
     case RunState::starting:
-      if (alive(wire::Role::learner) > 0 && alive(wire::Role::replay) >= static_cast<std::size_t>(options_.expected_shards)) {
+      if (alive(wire::Role::learner) > 0 &&
+          alive(wire::Role::replay) >= static_cast<std::size_t>(options_.expected_shards)) {
         enter(RunState::running, "");
       }
       break;
@@ -337,13 +347,15 @@ void Head::advance() {
       }
       break;
     case RunState::draining:
-      if (alive(wire::Role::actor) == 0 || overdue) enter(RunState::closing, overdue ? "some actors did not leave" : "");
+      if (alive(wire::Role::actor) == 0 || overdue)
+        enter(RunState::closing, overdue ? "some actors did not leave" : "");
       break;
     case RunState::closing:
       // Saving a large replay takes as long as it takes: only a lost learner ends the wait.
       if (alive(wire::Role::learner) == 0) enter(RunState::ended, "");
       break;
-    case RunState::ended: break;
+    case RunState::ended:
+      break;
   }
 }
 
@@ -401,7 +413,8 @@ Head::Entry* Head::find(std::uint64_t incarnation) {
 
 Head::Entry* Head::holder(wire::Role role, std::int64_t index) {
   for (auto& member : members_) {
-    if (member.info.role == role && member.info.index == index && member.info.state == MemberState::alive) return &member;
+    if (member.info.role == role && member.info.index == index && member.info.state == MemberState::alive)
+      return &member;
   }
   return nullptr;
 }
@@ -454,7 +467,8 @@ HeadStatus Head::status() const {
   out.wall_seconds = wall_seconds();
   out.checkpoint = checkpoint_;
   out.metrics = gather_metrics();
-  std::erase_if(out.metrics, [](const auto& metric) { return metric.first == "updates" || metric.first == "weights_version_mean"; });
+  std::erase_if(out.metrics,
+                [](const auto& metric) { return metric.first == "updates" || metric.first == "weights_version_mean"; });
   const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
   for (const auto& [name, rate] : rates_) out.metrics.emplace_back(name, rate);
   add("replay_ratio", ledger_.actual_ratio());
@@ -462,7 +476,8 @@ HeadStatus Head::status() const {
   add("actors", static_cast<double>(alive(wire::Role::actor)));
   add("episodes", static_cast<double>(episodes_total_));
   for (const auto& [name, version] : gather_metrics()) {
-    if (name == "weights_version_mean") add("policy_lag_updates", std::max(0.0, static_cast<double>(out.updates) - version));
+    if (name == "weights_version_mean")
+      add("policy_lag_updates", std::max(0.0, static_cast<double>(out.updates) - version));
   }
   if (!episodes_.empty()) {
     double returns = 0;
@@ -536,7 +551,8 @@ void Head::load(ByteReader& in) {
   const std::uint64_t most_members = 1 << 20;
   for (auto count = in.get_count("starts", most_members, 25); count > 0; --count) {
     const auto role = in.get<std::uint8_t>("role");
-    if (role > static_cast<std::uint8_t>(wire::Role::supervisor)) in.fail("role", text("saw ", int{role}, ", wanted a role"));
+    if (role > static_cast<std::uint8_t>(wire::Role::supervisor))
+      in.fail("role", text("saw ", int{role}, ", wanted a role"));
     const auto index = in.get<std::int64_t>("index");
     auto& starts = starts_[{static_cast<wire::Role>(role), index}];
     starts.count = in.get<std::uint64_t>("start count");

@@ -19,7 +19,8 @@ Ledger::Ledger(LedgerOptions options) : options_(options) {
   if (options_.min_size < 1) throw ConfigError("min_size: saw 0, wanted at least 1");
   const double narrowest = 2 * std::max(1.0, options_.ratio);
   if (options_.ratio > 0 && !(options_.window >= narrowest)) {
-    throw ConfigError(text("replay ratio window: saw ", options_.window, ", wanted at least 2 * max(1, ratio) = ", narrowest));
+    throw ConfigError(
+        text("replay ratio window: saw ", options_.window, ", wanted at least 2 * max(1, ratio) = ", narrowest));
   }
 }
 
@@ -130,7 +131,8 @@ std::string Ledger::waiting() const {
   for (const auto& [id, entry] : members_) {
     if (entry.wanted > entry.granted) (entry.side == Side::insert ? inserts : draws) = true;
   }
-  if (draws && !counting_) return text("draws wait: ", drawable(), " items are drawable, ", options_.min_size, " wanted");
+  if (draws && !counting_)
+    return text("draws wait: ", drawable(), " items are drawable, ", options_.min_size, " wanted");
   const auto sum = text("ratio ", options_.ratio, " * inserted ", inserted_total() - inserted_before_, " - drawn ",
                         drawn_total(), " = ", balance(), ", window +-", options_.window / 2);
   if (inserts && !draws) return "inserts are held, the learner is behind: " + sum;

@@ -156,7 +156,9 @@ void Member::handle(const wire::Incoming& message) {
       grant_.granted = std::max(before, grant.granted);
       break;
     }
-    case wire::MessageType::save_reply: save_ = wire::decode<wire::SaveReply>(message); break;
+    case wire::MessageType::save_reply:
+      save_ = wire::decode<wire::SaveReply>(message);
+      break;
     default:
       throw InputError(text("the head sent a message of type ", message.type, ", which members do not take"));
   }
@@ -234,7 +236,8 @@ void Member::report(bool urgent) {
 
 void Member::save_head(const std::string& directory) {
   auto message = wire::encode(wire::SaveRequest{epoch_, directory});
-  if (socket_.send(message) != wire::Sent::yes) save_ = wire::SaveReply{directory, "the head does not take messages", 0};
+  if (socket_.send(message) != wire::Sent::yes)
+    save_ = wire::SaveReply{directory, "the head does not take messages", 0};
 }
 
 void Member::leave(const std::string& reason) {

@@ -109,8 +109,13 @@ wire::Traffic WeightPublisher::traffic() const {
   return sum;
 }
 
-WeightSubscriber::WeightSubscriber(wire::Context& context, const Clock& clock, std::string identity, bool for_evaluation)
-    : context_(context), clock_(clock), identity_(std::move(identity)), for_evaluation_(for_evaluation), patience_(ask_again_first) {}
+WeightSubscriber::WeightSubscriber(wire::Context& context, const Clock& clock, std::string identity,
+                                   bool for_evaluation)
+    : context_(context),
+      clock_(clock),
+      identity_(std::move(identity)),
+      for_evaluation_(for_evaluation),
+      patience_(ask_again_first) {}
 
 void WeightSubscriber::connect(const std::string& announce, const std::string& serve) {
   if (announce == announce_address_ && serve == serve_address_) return;

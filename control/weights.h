@@ -56,7 +56,7 @@ class WeightPublisher {
     wire::WeightVersion version;
     wire::Frame frame;
   };
-  std::vector<Kept> kept_;              // handed to evaluators, the last few
+  std::vector<Kept> kept_;               // handed to evaluators, the last few
   std::map<std::string, bool> waiting_;  // askers without an answer yet: peer, for evaluation
   std::vector<Evaluation> evaluations_;
 };

@@ -28,7 +28,8 @@ class HeadReader : public cereal::InputArchive<HeadReader, cereal::AllowEmptyCla
  public:
   explicit HeadReader(std::span<const std::byte> in) : InputArchive(this), in_(in) {}
   void read(void* data, std::size_t bytes) {
-    if (bytes > in_.size()) throw InputError(text("message head ends early: ", bytes, " bytes wanted, ", in_.size(), " left"));
+    if (bytes > in_.size())
+      throw InputError(text("message head ends early: ", bytes, " bytes wanted, ", in_.size(), " left"));
     if (bytes == 0) return;  // an empty list's data may be null
     std::memcpy(data, in_.data(), bytes);
     in_ = in_.subspan(bytes);
@@ -46,13 +47,11 @@ class HeadReader : public cereal::InputArchive<HeadReader, cereal::AllowEmptyCla
 };
 
 template <class T>
-  requires std::is_arithmetic_v<T>
-void CEREAL_SAVE_FUNCTION_NAME(HeadWriter& archive, const T& value) {
-  archive.write(&value, sizeof value);
-}
+requires std::is_arithmetic_v<T>
+void CEREAL_SAVE_FUNCTION_NAME(HeadWriter& archive, const T& value) { archive.write(&value, sizeof value); }
 
 template <class T>
-  requires std::is_arithmetic_v<T>
+requires std::is_arithmetic_v<T>
 void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, T& value) {
   if constexpr (std::is_same_v<T, bool>) {
     std::uint8_t byte = 0;
@@ -127,18 +126,19 @@ constexpr AckStatus last_of(AckStatus) { return AckStatus::refused; }
 constexpr DType last_of(DType) { return DType::f64; }
 
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void CEREAL_SAVE_FUNCTION_NAME(HeadWriter& archive, const E& value) {
   archive(static_cast<std::underlying_type_t<E>>(value));
 }
 
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, E& value) {
   std::underlying_type_t<E> number = 0;
   archive(number);
   if (number > static_cast<std::underlying_type_t<E>>(last_of(E{}))) {
-    throw InputError(text("message head: an enumeration is ", int{number}, ", wanted at most ", static_cast<int>(last_of(E{}))));
+    throw InputError(
+        text("message head: an enumeration is ", int{number}, ", wanted at most ", static_cast<int>(last_of(E{}))));
   }
   value = static_cast<E>(number);
 }
@@ -148,11 +148,13 @@ void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, E& value) {
 
 // Cereal knows enums by itself, without our check.
 template <class E>
-  requires std::is_enum_v<E>
-struct cereal::specialize<qanat::wire::HeadWriter, E, cereal::specialization::non_member_load_save> {};
+requires std::is_enum_v<E>
+struct cereal::specialize<qanat::wire::HeadWriter, E, cereal::specialization::non_member_load_save> {
+};
 template <class E>
-  requires std::is_enum_v<E>
-struct cereal::specialize<qanat::wire::HeadReader, E, cereal::specialization::non_member_load_save> {};
+requires std::is_enum_v<E>
+struct cereal::specialize<qanat::wire::HeadReader, E, cereal::specialization::non_member_load_save> {
+};
 
 CEREAL_REGISTER_ARCHIVE(qanat::wire::HeadWriter)
 CEREAL_REGISTER_ARCHIVE(qanat::wire::HeadReader)
@@ -200,8 +202,8 @@ Head decode(const Message& message) {
   return head;
 }
 
-#define QANAT_MESSAGE(Head)                                         \
-  template Message encode<Head>(const Head&, std::vector<Frame>);   \
+#define QANAT_MESSAGE(Head)                                       \
+  template Message encode<Head>(const Head&, std::vector<Frame>); \
   template Head decode<Head>(const Message&);
 QANAT_MESSAGE(ConfigGet)
 QANAT_MESSAGE(ConfigReply)

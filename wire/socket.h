@@ -47,10 +47,10 @@ struct SocketOptions {
   // A larger frame closes the sender's connection before it is in memory (tcp, ipc: ZeroMQ does it, uncounted) or is
   // refused (inproc).
   std::size_t max_frame_bytes = 256UL << 20;
-  std::size_t max_parts = 40;                     // messages with more are dropped
-  int send_queue = 1000;                          // messages a peer
-  int receive_queue = 1000;                       // messages a peer
-  Milliseconds linger{0};                         // how long closing waits for unsent messages
+  std::size_t max_parts = 40;  // messages with more are dropped
+  int send_queue = 1000;       // messages a peer
+  int receive_queue = 1000;    // messages a peer
+  Milliseconds linger{0};      // how long closing waits for unsent messages
 };
 
 struct Traffic {

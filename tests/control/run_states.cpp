@@ -1,0 +1,172 @@
+// A run's life: starting, running, draining, closing, ended; what moves it on and what cannot hold it up.
+#include "tests/support/catch.h"
+#include "world.h"
+
+using namespace qanat;
+using namespace qanat::control;
+using namespace qanat::control::testing;
+using wire::RunState;
+
+namespace {
+
+RunState state_of(const World& world) { return world.head->status().state; }
+
+// A learner, a shard and an actor, running.
+struct Running : World {
+  explicit Running(HeadOptions head_options = {})
+      : World(std::move(head_options)),
+        learner(join(wire::Role::learner)),
+        shard(join(wire::Role::replay)),
+        actor(join(wire::Role::actor)) {
+    pass(Milliseconds(200));
+  }
+  Member& learner;
+  Member& shard;
+  Member& actor;
+};
+
+}  // namespace
+
+TEST_CASE("run: it runs when a learner and all expected shards are in, whoever comes first") {
+  World world({.expected_shards = 2});
+  world.join(wire::Role::replay);
+  world.join(wire::Role::actor);
+  world.join(wire::Role::replay);
+  CHECK(state_of(world) == RunState::starting);
+  auto& learner = world.join(wire::Role::learner);
+  CHECK(state_of(world) == RunState::running);
+  world.pass(Milliseconds(100));
+  CHECK(learner.state() == RunState::running);
+}
+
+TEST_CASE("run: it ends in order: actors, then the learner, then the shards, and the supervisor is not waited for") {
+  Running world({.stop_env_steps = 100});
+  auto& supervisor = world.join(wire::Role::supervisor);
+  CHECK(state_of(world) == RunState::running);
+  world.shard.use(99, 99, 0);
+  world.pass(Milliseconds(200));
+  CHECK(state_of(world) == RunState::running);
+  world.shard.use(100, 100, 0);
+  world.pass(Milliseconds(200));
+  CHECK(world.actor.state() == RunState::draining);
+  CHECK(world.learner.stop_cause() == "env_steps");
+
+  world.pass(Milliseconds(3000));
+  CHECK(state_of(world) == RunState::draining);  // an actor is still there
+  world.actor.leave("drained");
+  world.pass(Milliseconds(200));
+  CHECK(world.learner.state() == RunState::closing);
+  world.pass(Milliseconds(30'000));
+  CHECK(state_of(world) == RunState::closing);  // saving takes as long as it takes
+  world.learner.leave("saved");
+  world.pass(Milliseconds(200));
+  CHECK(world.shard.state() == RunState::ended);
+  CHECK_FALSE(world.head->finished());
+  world.shard.leave("ended");
+  world.pass(Milliseconds(200));
+  CHECK(world.head->finished());
+  CHECK(supervisor.state() == RunState::ended);
+  CHECK(supervisor.stop_cause() == "env_steps");
+}
+
+TEST_CASE("run: wall time stops it, the time before a resume included") {
+  Running world({.stop_wall_seconds = 100, .wall_before = 90});
+  world.pass(Milliseconds(9000));
+  CHECK(state_of(world) == RunState::running);
+  world.pass(Milliseconds(1000));
+  CHECK(state_of(world) == RunState::draining);
+  CHECK(world.head->status().stop_cause == "wall_seconds");
+}
+
+TEST_CASE("run: the learner's cause stops it, and the first cause holds") {
+  Running world;
+  world.learner.stop_run("updates");
+  world.learner.stop_run("another");
+  world.settle();
+  CHECK(state_of(world) == RunState::draining);
+  world.head->request_stop("terminated");
+  world.pass(Milliseconds(200));
+  CHECK(world.head->status().stop_cause == "updates");
+  CHECK(world.actor.stop_cause() == "updates");
+}
+
+TEST_CASE("run: with nobody in, a request to stop ends it at once") {
+  World world;
+  world.head->request_stop("terminated");
+  for (int i = 0; i < 4; ++i) world.head->step();
+  CHECK(world.head->finished());
+}
+
+TEST_CASE("run: actors that do not leave hold the end up for no longer than the limit") {
+  Running world({.drain_limit = Seconds(8)});
+  world.head->request_stop("terminated");
+  world.pass(Milliseconds(7900));
+  CHECK(state_of(world) == RunState::draining);
+  world.pass(Milliseconds(300));
+  CHECK(state_of(world) == RunState::closing);
+}
+
+TEST_CASE("run: only the loss of the learner ends the wait for its last save") {
+  Running world({.lost_after = Seconds(30)});
+  world.head->request_stop("terminated");
+  world.actor.leave("drained");
+  world.pass(Milliseconds(1000));
+  REQUIRE(state_of(world) == RunState::closing);
+  world.kill(world.learner);
+  world.pass(Milliseconds(29'000));
+  CHECK(state_of(world) == RunState::closing);
+  world.pass(Milliseconds(2000));
+  CHECK(state_of(world) == RunState::ended);
+}
+
+TEST_CASE("run: shards that do not leave hold the head up for no longer than the limit") {
+  Running world({.drain_limit = Seconds(8)});
+  world.head->request_stop("terminated");
+  world.actor.leave("");
+  world.learner.leave("");
+  world.pass(Milliseconds(300));
+  REQUIRE(state_of(world) == RunState::ended);
+  CHECK_FALSE(world.head->finished());
+  world.pass(Milliseconds(8500));
+  CHECK(world.head->finished());
+}
+
+TEST_CASE("run: who comes when it is closing is refused with the reason, a supervisor is not") {
+  Running world;
+  world.head->request_stop("terminated");
+  auto& late = world.join(wire::Role::actor);  // while draining it is let in, and told to go
+  world.pass(Milliseconds(200));
+  CHECK(late.state() == RunState::draining);
+  late.leave("");
+  world.actor.leave("");
+  world.pass(Milliseconds(200));
+  REQUIRE(state_of(world) == RunState::closing);
+  auto& later = world.add(wire::Role::actor);
+  later.step();
+  world.head->step();
+  try {
+    later.step();
+    FAIL("it should have been refused");
+  } catch (const ConfigError& error) {
+    INFO(error.what());
+    CHECK(contains(error.what(), "closing"));
+    CHECK(contains(error.what(), "terminated"));
+  }
+  world.kill(later);
+  CHECK(world.join(wire::Role::supervisor).joined());
+}
+
+TEST_CASE("run: draining releases whoever waits for credits") {
+  Running world({.ledger = {.ratio = 1, .min_size = 1, .window = 10}});
+  world.shard.use(0, 0, 1);
+  world.pass(Milliseconds(100));
+  world.shard.use(0, 1000, 1);
+  world.learner.use(0, 1000, 0);
+  world.pass(Milliseconds(100));
+  CHECK(world.shard.granted() == 5);
+  CHECK(world.learner.granted() == 5);
+  world.head->request_stop("terminated");
+  world.pass(Milliseconds(100));
+  CHECK(world.shard.granted() == 1000);
+  CHECK(world.learner.granted() == 1000);
+}

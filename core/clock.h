@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <ctime>
 
 namespace qanat {
 
@@ -32,6 +33,13 @@ class VirtualClock final : public Clock {
  private:
   Nanoseconds now_{0};
 };
+
+// Processor time of the calling thread: what was computed, not what was waited for or lost to others.
+[[nodiscard]] inline Nanoseconds thread_cpu_time() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + Nanoseconds(time.tv_nsec);
+}
 
 [[nodiscard]] inline double seconds(Nanoseconds t) { return std::chrono::duration<double>(t).count(); }
 

@@ -231,7 +231,7 @@ double Learner::beta() const {
 }
 
 void Learner::train(replay::SampledBatch batch) {
-  const auto begin = clock_.now();
+  const auto begin = thread_cpu_time();
   const auto every = static_cast<std::uint64_t>(options_.learner.target_update_every);
   const nn::UpdateControls controls{learning_rate(), every > 0 && updates_ % every == 0};
   trainer_->submit(agent_->prepare(batch, beta()), controls);
@@ -247,7 +247,7 @@ void Learner::train(replay::SampledBatch batch) {
     skip(batch, result);
   }
   client_->recycle(std::move(batch));
-  trained_time_ += clock_.now() - begin;
+  trained_time_ += thread_cpu_time() - begin;
   if (updates_ - published_ >= static_cast<std::uint64_t>(options_.learner.publish_every)) publish();
   const auto& checkpoint = options_.checkpoint;
   const bool by_count = checkpoint.every_updates > 0 &&

@@ -21,8 +21,6 @@
 // Thread safety and ownership: as nn/backend.h says of Inference and QTrainer.
 #pragma once
 
-#include <cmath>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>

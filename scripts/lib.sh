@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts: where things are, and how they talk. Sourced, not run.
 # Works in a clone (the program is built) and in a bundle (the program is there).
 # shellcheck disable=SC2034  # used by the scripts that source this file

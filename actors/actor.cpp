@@ -18,6 +18,9 @@ using wire::RunState;
 constexpr Seconds measure_every{1};
 // Longer than a pause of 5 s that a shard must be allowed. The head's own limit may be shorter: it goes on without us.
 constexpr Seconds drain_limit{10};
+// Looking whether something came in costs a system call a socket, as much as several steps of a small environment:
+// while the actor steps it looks this often.
+constexpr Nanoseconds serve_every = std::chrono::microseconds(250);
 // Keeps the exploration's random numbers apart from all other uses of the run's seed.
 constexpr std::uint64_t exploration_tag = 0x6578706c6f7265;
 
@@ -92,6 +95,24 @@ void Actor::request_stop(const std::string& cause) {
 
 bool Actor::step() {
   const auto begin = clock_.now();
+  bool any = false;
+  if (!stepped_ || begin - served_ >= serve_every) {
+    served_ = begin;
+    any = serve();
+    if (finished_ || !started_) return any;
+  }
+  stepped_ = false;
+  if (stopping_ || member_.state() >= RunState::draining) {
+    drain();
+  } else if (member_.state() == RunState::running && !quiescing_ && weights_.available()) {
+    stepped_ = step_groups();
+  }
+  if (any || stepped_) times_.busy += clock_.now() - begin;
+  measure();
+  return any || stepped_;
+}
+
+bool Actor::serve() {
   bool any = member_.step();
   if (finished_) return any;
   if (member_.abandoned()) throw RunError("no head was heard for too long: the actor ends");
@@ -104,13 +125,6 @@ bool Actor::step() {
   }
   any |= writer_->step(member_.epoch(), restarted_);
   restart_windows();
-  if (stopping_ || member_.state() >= RunState::draining) {
-    drain();
-  } else if (member_.state() == RunState::running && !quiescing_ && weights_.available()) {
-    any |= step_groups();
-  }
-  if (any) times_.busy += clock_.now() - begin;
-  measure();
   return any;
 }
 
@@ -195,18 +209,18 @@ bool Actor::step_groups() {
 bool Actor::step_group(std::size_t index) {
   auto& group = groups_[index];
   if (!group.submitted) submit(index);
-  const auto begin = clock_.now();
+  const auto begin = thread_cpu_time();
   const auto values = policy_->collect(index);
   if (!values) return false;
-  times_.inference += clock_.now() - begin;
+  times_.inference += thread_cpu_time() - begin;
   choose_actions(group, *values);
   const auto version = values->weights_version;
   for (std::size_t slot = 0; slot < group_slots_; ++slot) {
     writer_->begin_row(group.first_slot + slot, observation_of(group, slot, false));
   }
-  const auto before = clock_.now();
+  const auto before = thread_cpu_time();
   group.env->step(group.actions);
-  times_.env += clock_.now() - before;
+  times_.env += thread_cpu_time() - before;
   value_last_observations(group);
   record(group, version);
   submit(index);
@@ -252,9 +266,9 @@ void Actor::value_last_observations(Group& group) {
     group.stack->push(slot, group.env->final_observation(0).data() + slot * bytes, false);
   }
   if (last_.slots.empty()) return;
-  const auto begin = clock_.now();
+  const auto begin = thread_cpu_time();
   const auto values = policy_->values(group.stack->stacks(last_.slots), static_cast<std::int64_t>(last_.slots.size()));
-  times_.inference += clock_.now() - begin;
+  times_.inference += thread_cpu_time() - begin;
   const auto actions = static_cast<std::size_t>(schema_.actions);
   for (std::size_t i = 0; i < last_.slots.size(); ++i) {
     const auto slot = last_.slots[i];
@@ -319,6 +333,7 @@ void Actor::drain() {
   const bool late = now - drain_since_ > drain_limit || member_.state() == RunState::ended;
   if (!late && !writer_->all_acked()) return;
   if (!writer_->all_acked()) log_.warn("leaving although not everything sent was acknowledged");
+  report_traffic();
   member_.leave(stop_cause_.empty() ? member_.stop_cause() : stop_cause_);
   finished_ = true;
 }
@@ -326,8 +341,7 @@ void Actor::drain() {
 void Actor::measure() {
   const auto now = clock_.now();
   const auto elapsed = now - times_.since;
-  if (elapsed < measure_every && !finished_) return;
-  if (elapsed <= Nanoseconds(0)) return;
+  if (elapsed < measure_every) return;
   if (blocked_since_) {
     times_.blocked += now - *blocked_since_;
     blocked_since_ = now;
@@ -342,12 +356,16 @@ void Actor::measure() {
   member_.set_metric("actor_idle_share", std::max(0.0, 1 - share(times_.busy)));
   member_.set_metric("actor_dropped_steps", static_cast<double>(writer_->dropped_steps()));
   member_.set_metric("actor_resends", static_cast<double>(writer_->resends()));
+  report_traffic();
+  times_ = {};
+  times_.since = now;
+}
+
+void Actor::report_traffic() {
   auto traffic = member_.socket().traffic();
   traffic += weights_.traffic();
   traffic += writer_->traffic();
   member_.set_traffic(traffic);
-  times_ = {};
-  times_.since = now;
 }
 
 }  // namespace qanat::actors

@@ -83,7 +83,7 @@ class Actor : public control::Role {
     std::vector<std::uint32_t> slots;  // truncated and not terminated in this step
     std::vector<float> best_q;         // [slots of a group]: of those slots; the others' are not looked at
   };
-  // Of the time since the last metrics.
+  // Of the time since the last metrics; env and inference are processor time.
   struct Times {
     Nanoseconds since{0};
     Nanoseconds busy{0};
@@ -92,6 +92,7 @@ class Actor : public control::Role {
     Nanoseconds blocked{0};
   };
 
+  bool serve();
   void start();
   void start_episodes(Group& group);
   void follow_directory();
@@ -105,6 +106,7 @@ class Actor : public control::Role {
   void submit(std::size_t index);
   void drain();
   void measure();
+  void report_traffic();
   // The slot's current or last observation; views hold until the next call of this or of the environment.
   [[nodiscard]] Observation observation_of(const Group& group, std::size_t slot, bool last);
   [[nodiscard]] const std::uint8_t* mask_of(const Group& group, std::size_t slot, bool last) const;
@@ -133,6 +135,8 @@ class Actor : public control::Role {
   std::size_t turn_ = 0;
   std::uint64_t steps_ = 0;
   std::uint64_t directory_seen_ = 0;
+  Nanoseconds served_{0};
+  bool stepped_ = false;
   bool started_ = false;
   bool loaded_ = false;
   bool environments_loaded_ = false;

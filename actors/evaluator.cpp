@@ -57,6 +57,7 @@ bool Evaluator::step() {
   follow_directory();
   if (member_.state() >= RunState::draining) {
     // What is being played is given up: the run does not wait for it.
+    report_traffic();
     member_.leave(member_.stop_cause());
     finished_ = true;
     return true;
@@ -120,11 +121,15 @@ void Evaluator::measure() {
   const auto now = clock_.now();
   if (now - measured_ < measure_every) return;
   member_.set_metric("evaluate_busy_share", seconds(busy_) / seconds(now - measured_));
+  report_traffic();
+  measured_ = now;
+  busy_ = Nanoseconds(0);
+}
+
+void Evaluator::report_traffic() {
   auto traffic = member_.socket().traffic();
   traffic += weights_.traffic();
   member_.set_traffic(traffic);
-  measured_ = now;
-  busy_ = Nanoseconds(0);
 }
 
 }  // namespace qanat::actors

@@ -47,7 +47,8 @@ class ConfigVisitor {
                      std::vector<std::string_view> choices = {}) = 0;
   virtual void field(std::string_view name, std::vector<std::int64_t>& value, std::string_view help,
                      IntRange range = {}) = 0;
-  virtual void field(std::string_view name, std::vector<double>& value, std::string_view help, RealRange range = {}) = 0;
+  virtual void field(std::string_view name, std::vector<double>& value, std::string_view help,
+                     RealRange range = {}) = 0;
   virtual void field(std::string_view name, std::vector<std::string>& value, std::string_view help) = 0;
 
   template <class Struct>

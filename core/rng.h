@@ -23,10 +23,11 @@ namespace qanat {
 template <class... Numbers>
 [[nodiscard]] constexpr std::uint64_t derive_seed(Numbers... numbers) {
   std::uint64_t mixed = 0;
-  ((mixed = [&] {
-     std::uint64_t state = mixed ^ static_cast<std::uint64_t>(numbers);
-     return splitmix64(state);
-   }()),
+  ((mixed =
+        [&] {
+          std::uint64_t state = mixed ^ static_cast<std::uint64_t>(numbers);
+          return splitmix64(state);
+        }()),
    ...);
   return mixed;
 }

@@ -11,7 +11,8 @@ struct Entry {
   std::string_view name;
 };
 constexpr Entry entries[] = {
-    {DType::u8, 1, "u8"}, {DType::i32, 4, "i32"}, {DType::i64, 8, "i64"}, {DType::f32, 4, "f32"}, {DType::f64, 8, "f64"},
+    {DType::u8, 1, "u8"},   {DType::i32, 4, "i32"}, {DType::i64, 8, "i64"},
+    {DType::f32, 4, "f32"}, {DType::f64, 8, "f64"},
 };
 
 }  // namespace

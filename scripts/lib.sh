@@ -6,7 +6,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_dir=${QANAT_BUILD_DIR:-$root/build/release}
 venv=${QANAT_VENV:-$root/.venv}
 
-say() { printf '%s\n' "$*" >&2; }
+# say LINE...
+say() { printf '%s\n' "$@" >&2; }
 # die CODE MESSAGE...: the message says what to do next.
 die() {
   local code=$1

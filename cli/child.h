@@ -14,7 +14,8 @@ namespace qanat::cli {
 
 class Child {
  public:
-  // Throws SystemError when the process cannot be made. `log`: its standard output and error are appended there.
+  // Throws SystemError when the process cannot be made. `log`: its standard output and error are appended there. It
+  // starts with SIGINT ignored, and inherits every file that is not closed on exec.
   Child(std::vector<std::string> arguments, const std::string& log, int on_parent_death);
   Child(Child&& other) noexcept;
   Child& operator=(Child&& other) noexcept;

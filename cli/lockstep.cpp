@@ -133,7 +133,6 @@ class Stretch {
 }  // namespace
 
 int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
-  if (run.config.stop.updates == 0) throw ConfigError("a lockstep run needs stop.updates: it is the one stop condition it has");
   auto config = run.config;
   const auto last = static_cast<std::uint64_t>(config.stop.updates);
   const auto every = config.checkpoint.every_updates > 0 ? static_cast<std::uint64_t>(config.checkpoint.every_updates) : last;
@@ -162,6 +161,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
     learner::prune_checkpoints(run.path / "checkpoints", static_cast<std::size_t>(config.checkpoint.keep));
   }
   status.stop_cause = "updates";
+  status.updates = done;  // the roles' metrics are older than their last step
   status.state = wire::RunState::ended;
   status.checkpoint = from;
   write_status(run.path, status);

@@ -32,6 +32,10 @@ void on_signal(int number) {
 
 void on_orphaned(int) { signals().orphaned.store(true); }
 
+volatile std::sig_atomic_t interrupted_code = 0;
+volatile std::sig_atomic_t terminated_code = 0;
+void on_signal_exit(int number) { _exit(number == SIGINT ? interrupted_code : terminated_code); }
+
 void handle(int number, void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
@@ -39,8 +43,11 @@ void handle(int number, void (*handler)(int)) {
   sigaction(number, &action, nullptr);
 }
 
+// What a role does when its supervisor dies: the head ends the run, the others follow it, all within orphan_limit.
+enum class Orphan { follows, ends_the_run };
+
 // Steps the role until it is finished, or until an orphan's time is over.
-void drive(control::Role& role, const Clock& clock) {
+void drive(control::Role& role, const Clock& clock, Orphan orphan) {
   auto& all = signals();
   std::optional<Nanoseconds> orphaned_at;
   bool asked = false;
@@ -50,7 +57,10 @@ void drive(control::Role& role, const Clock& clock) {
       role.request_stop(all.which.load() == SIGINT ? "interrupted" : "terminated");
     }
     if (all.orphaned.load(std::memory_order_relaxed)) {
-      if (!orphaned_at) orphaned_at = clock.now();
+      if (!orphaned_at) {
+        orphaned_at = clock.now();
+        if (orphan == Orphan::ends_the_run) role.request_stop("the supervisor is gone");
+      }
       if (clock.now() - *orphaned_at > orphan_limit) throw RunError("the supervisor is gone");
     }
     if (!role.step()) {
@@ -73,6 +83,17 @@ std::vector<std::string> addresses_for(const RoleOptions& options, const RunConf
   return out;
 }
 
+// Throws ConfigError. What is right in form may still be nowhere.
+void check_address(const std::string& address) {
+  if (address.starts_with("ipc://") && address.size() > 6) return;
+  const auto colon = address.rfind(':');
+  if (address.starts_with("tcp://") && colon > 6 && colon + 1 < address.size() &&
+      address.find_first_not_of("0123456789", colon + 1) == std::string::npos) {
+    return;
+  }
+  throw ConfigError(text("--connect ", address, ": wanted tcp://HOST:PORT or ipc://PATH"));
+}
+
 struct Joined {
   wire::Context context;
   SteadyClock clock;
@@ -82,6 +103,7 @@ struct Joined {
   std::uint64_t incarnation = 0;
 
   Joined(const RoleOptions& options, const std::string& role) {
+    for (const auto& address : options.connect) check_address(address);
     reply = control::fetch_config(context, options.connect, Seconds(15));
     config = parse_run_config(reply.config, "the head's configuration");
     LogOptions logging;
@@ -112,7 +134,7 @@ void run_role(const RoleOptions& options, wire::Role role, Make make) {
   Joined joined(options, std::string(wire::name_of(role)));
   try {
     const auto made = make(joined.parts(options, role));
-    drive(*made, joined.clock);
+    drive(*made, joined.clock, Orphan::follows);
     joined.log->info("done");
   } catch (const std::exception& error) {
     joined.log->error(error.what());
@@ -128,15 +150,15 @@ Signals& signals() {
 }
 
 void install_signals(bool supervised) {
-  handle(SIGTERM, on_signal);
-  handle(SIGUSR1, on_signal);
-  handle(SIGUSR2, on_orphaned);
-  if (supervised) {
-    handle(SIGINT, SIG_IGN);  // the terminal sends it to the whole group; the supervisor decides
-  } else {
-    handle(SIGINT, on_signal);
-  }
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) handle(number, supervised ? SIG_IGN : on_signal);
+  handle(orphaned_signal, on_orphaned);
   handle(SIGPIPE, SIG_IGN);
+}
+
+void exit_on_signals(int interrupted, int terminated) {
+  interrupted_code = interrupted;
+  terminated_code = terminated;
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) handle(number, on_signal_exit);
 }
 
 control::HeadOptions head_options(const RunConfig& config, const std::string& run_dir) {
@@ -212,6 +234,20 @@ void run_replay(const RoleOptions& options) { run_role(options, wire::Role::repl
 void run_actor(const RoleOptions& options) { run_role(options, wire::Role::actor, make_actor); }
 void run_evaluator(const RoleOptions& options) { run_role(options, wire::Role::evaluate, make_evaluator); }
 
+namespace {
+
+// What the supervisor would have done, had it not died.
+void remove_socket_directory(const std::vector<std::string>& bind) {
+  for (const std::string_view address : bind) {
+    if (!address.starts_with("ipc://")) continue;
+    const auto directory = fs::path(address.substr(6)).parent_path();
+    std::error_code ignored;
+    if (directory.filename().string().starts_with("qanat-")) fs::remove_all(directory, ignored);
+  }
+}
+
+}  // namespace
+
 void run_head(const HeadProcessOptions& options) {
   install_signals(options.supervised);
   const fs::path run_dir = options.run_dir;
@@ -245,8 +281,9 @@ void run_head(const HeadProcessOptions& options) {
     std::string addresses;
     for (const auto& address : role.addresses()) addresses += address + "\n";
     write_file_atomically(run_dir / "head.address", addresses);
-    drive(role, clock);
+    drive(role, clock, Orphan::ends_the_run);
     write_status(run_dir, role.status());
+    if (signals().orphaned.load()) remove_socket_directory(options.bind);
     log.info("done");
   } catch (const std::exception& error) {
     log.error(error.what());

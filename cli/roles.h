@@ -5,8 +5,10 @@
 #pragma once
 
 #include <atomic>
+#include <csignal>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "actors/actor.h"
@@ -27,8 +29,15 @@ struct Signals {
   std::atomic<bool> orphaned{false};  // the parent died
 };
 [[nodiscard]] Signals& signals();
-// `supervised`: Ctrl-C is the supervisor's business and the parent's death is noticed.
+// `supervised`: Ctrl-C and requests to end, which often go to all processes of a job at once, are the supervisor's
+// business, which ends the run in good order; its death is noticed.
 void install_signals(bool supervised);
+// From now on such a signal ends this process on the spot with `interrupted` (Ctrl-C) or `terminated`.
+void exit_on_signals(int interrupted, int terminated);
+// What a supervised process is sent when its supervisor dies.
+constexpr int orphaned_signal = SIGUSR2;
+// Name of the directory of a run's ipc sockets, for mkdtemp.
+constexpr std::string_view socket_directory_pattern = "qanat-XXXXXX";
 
 // How a role finds its run and what it calls itself.
 struct RoleOptions {

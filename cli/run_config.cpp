@@ -57,7 +57,13 @@ double RunConfig::ratio_window() const {
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
   RunConfig config;
-  auto tree = ConfigTree::load(path);
+  auto tree = [&] {
+    try {
+      return ConfigTree::load(path);
+    } catch (const SystemError& error) {
+      throw ConfigError(text("configuration: ", error.what()));
+    }
+  }();
   for (const auto& assignment : overrides) tree.set(assignment);
   read_config(tree, config);
   check_together(config);

@@ -1,5 +1,9 @@
 #include "cli/run_dir.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
 #include <random>
 
 #include "actors/environment.h"
@@ -23,50 +27,87 @@ std::uint64_t read_epoch(const fs::path& path) {
   return std::stoull(read_text_file(path / "epoch", 64));
 }
 
-// What can be known to be wrong is refused before anything is made or started.
-void check_runnable(const RunConfig& config) {
+// What can be known to be wrong is refused before anything is made or started. `weights`: where the run begins, a
+// file or a checkpoint's directory, or empty.
+void check_runnable(const RunConfig& config, const fs::path& weights) {
   const auto environment = envs::make(config.env, 1);
   const auto schema = actors::schema_of(environment->spec());
-  (void)actors::network_of(config.network, environment->spec(), config.agent.stack);
+  const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
   check_memory(config, schema);
+  if (weights.empty()) return;
+  try {
+    (void)learner::load_weights(fs::is_directory(weights) ? weights / "weights.bin" : weights, network);
+  } catch (const ConfigError&) {
+    throw;
+  } catch (const Error& error) {
+    throw ConfigError(text("the weights to start from cannot be read: ", error.what()));
+  }
+}
+
+void check_flags(const TrainOptions& options, const RunConfig& config) {
+  if (config.name.empty() || config.name.find('/') != std::string::npos || config.name.starts_with('.')) {
+    throw ConfigError(text("the run's name is '", config.name, "', wanted a plain directory name (--name)"));
+  }
+  if (options.lockstep && config.stop.updates == 0) {
+    throw ConfigError("a lockstep run needs stop.updates: it is the one stop condition it has");
+  }
+  if (options.resume && !options.init_from.empty()) {
+    throw ConfigError("--init-from is for a new run: a resumed one goes on with its own weights; leave one of the two out");
+  }
+}
+
+// Finds the run again. It goes on as it was begun; what is given on the command line is laid over it.
+void reopen(const TrainOptions& options, RunDirectory& run) {
+  const auto saved = run.path / "config.yaml";
+  if (!fs::exists(saved)) {
+    throw ConfigError(text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
+  }
+  run.lock = RunLock(run.path);
+  run.config = load_run_config(saved.string(), options.overrides);
+  if (options.seed >= 0 && options.seed != run.config.seed) {
+    throw ConfigError(text("--seed ", options.seed, " is for a new run: this one goes on with its own, ", run.config.seed));
+  }
+  if (const auto checkpoint = learner::newest_checkpoint(run.path / "checkpoints")) {
+    run.resume_from = fs::absolute(*checkpoint).string();
+  }
+  check_runnable(run.config, run.resume_from);
 }
 
 }  // namespace
 
+RunLock::RunLock(const fs::path& run_dir) {
+  // Not closed on exec: as long as a process of the run lives, the run is not free.
+  file_ = FileDescriptor(open((run_dir / "lock").c_str(), O_RDWR | O_CREAT, 0644));
+  if (!file_) throw_system_error("open", run_dir / "lock", errno);
+  if (flock(file_.get(), LOCK_EX | LOCK_NB) == 0) return;
+  if (errno != EWOULDBLOCK) throw_system_error("lock", run_dir / "lock", errno);
+  throw ConfigError(text("the run in ", run_dir.string(), " still goes on; end it, or wait for its processes to end"));
+}
+
 RunDirectory open_run(const TrainOptions& options) {
   RunDirectory run;
-  auto config = load_run_config(options.config, options.overrides);
-  if (!options.name.empty()) config.name = options.name;
-  if (config.name.empty() || config.name.find('/') != std::string::npos || config.name.starts_with('.')) {
-    throw ConfigError(text("the run's name is '", config.name, "', wanted a plain directory name (--name)"));
-  }
-  run.path = fs::path(options.runs_dir) / config.name;
+  run.config = load_run_config(options.config, options.overrides);
+  if (!options.name.empty()) run.config.name = options.name;
+  check_flags(options, run.config);
+  run.path = fs::path(options.runs_dir) / run.config.name;
   if (options.resume) {
-    if (!fs::exists(run.path / "config.yaml")) {
-      throw ConfigError(text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
-    }
-    // The run goes on as it was begun; what is given on the command line is laid over it.
-    config = load_run_config((run.path / "config.yaml").string(), options.overrides);
-    if (const auto checkpoint = learner::newest_checkpoint(run.path / "checkpoints")) {
-      run.resume_from = fs::absolute(*checkpoint).string();
-    }
-    check_runnable(config);
+    reopen(options, run);
   } else {
-    check_runnable(config);
-    if (options.seed >= 0) config.seed = options.seed;
-    if (config.seed < 0) config.seed = drawn_seed();
+    check_runnable(run.config, options.init_from);
+    if (options.seed >= 0) run.config.seed = options.seed;
+    if (run.config.seed < 0) run.config.seed = drawn_seed();
     make_directories(options.runs_dir);
     if (!create_directory_exclusively(run.path)) {
       throw ConfigError(text("there is a run in ", run.path.string(),
                              " already; go on with it by --resume, or start another by --name NAME"));
     }
+    run.lock = RunLock(run.path);
   }
   make_directories(run.path / "logs");
   make_directories(run.path / "checkpoints");
   run.epoch = read_epoch(run.path) + 1;
   write_file_atomically(run.path / "epoch", std::to_string(run.epoch) + "\n");
-  write_file_atomically(run.path / "config.yaml", write_config(config));
-  run.config = config;
+  write_file_atomically(run.path / "config.yaml", write_config(run.config));
   return run;
 }
 

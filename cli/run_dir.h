@@ -7,18 +7,33 @@
 
 #include "cli/run_config.h"
 #include "cli/train.h"
+#include "core/files.h"
 
 namespace qanat::cli {
+
+// Held by a run's processes while any of them lives: two at once in one directory would ruin it. The kernel gives it
+// back when the last of them ends, however it ends. Children inherit it. Move only.
+class RunLock {
+ public:
+  RunLock() = default;
+  // Throws ConfigError when the run still goes on.
+  explicit RunLock(const std::filesystem::path& run_dir);
+
+ private:
+  FileDescriptor file_;
+};
 
 struct RunDirectory {
   std::filesystem::path path;
   RunConfig config;         // resolved; also in path/config.yaml
   std::string resume_from;  // newest checkpoint, when resuming
   std::uint64_t epoch = 1;
+  RunLock lock;
 };
 
 // Reads the configuration and makes the directory, or finds it again with `resume`. Throws ConfigError when it is
-// there already (or is not, when resuming), naming the way out.
+// there already (or is not, or is in use, when resuming), naming the way out; and for all that can be known to be
+// wrong before a process is started.
 [[nodiscard]] RunDirectory open_run(const TrainOptions& options);
 
 }  // namespace qanat::cli

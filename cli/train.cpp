@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <thread>
@@ -31,12 +33,18 @@ constexpr Seconds head_start_limit{20};
 // After the run has ended, how long its processes may take to go before they are killed.
 constexpr Seconds leave_limit{10};
 
-// A directory for ipc sockets: short (their paths may have 107 bytes) and gone afterwards.
+// When nothing is left that could be saved, how long the processes may take to see that for themselves.
+constexpr Seconds nothing_to_save_limit{2};
+// A socket's path may have 107 bytes; the longest name in the directory is "supervisor-" and 20 digits.
+constexpr std::size_t longest_socket_directory = 107 - 32;
+
+// A directory for ipc sockets, gone afterwards: in TMPDIR, or in /tmp when that is too long for sockets.
 class SocketDirectory {
  public:
   SocketDirectory() {
-    std::string pattern = (fs::temp_directory_path() / "qanat-XXXXXX").string();
-    if (!mkdtemp(pattern.data())) throw SystemError("cannot make a directory for sockets in " + pattern);
+    std::string pattern = (fs::temp_directory_path() / socket_directory_pattern).string();
+    if (pattern.size() > longest_socket_directory) pattern = text("/tmp/", socket_directory_pattern);
+    if (!mkdtemp(pattern.data())) throw SystemError(text("cannot make a directory for sockets, ", pattern, ": ", std::strerror(errno)));
     path_ = pattern;
   }
   ~SocketDirectory() {
@@ -94,18 +102,17 @@ class Supervisor {
         started_(clock_.now()) {}
 
   int run() {
-    install_signals(false);
     start_all();
     const auto cause = supervise();
     return conclude(cause);
   }
 
  private:
-  void start(const std::string& role, std::int64_t index, std::vector<std::string> arguments, int on_parent_death) {
+  void start(const std::string& role, std::int64_t index, std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {"qanat", role});
     arguments.push_back("--supervised");
     const auto log = (run_.path / "logs" / text(role, '-', index, ".out")).string();
-    processes_.push_back({role, index, arguments, Child(arguments, log, on_parent_death), 0, false});
+    processes_.push_back({role, index, arguments, Child(arguments, log, orphaned_signal), 0, false});
   }
 
   void start_all() {
@@ -114,8 +121,7 @@ class Supervisor {
     std::vector<std::string> head{"--run-dir", absolute.string(), "--bind", "ipc://" + (sockets_.path() / "head").string(),
                                   "--epoch", std::to_string(run_.epoch)};
     if (!run_.resume_from.empty()) head.insert(head.end(), {"--resume-from", run_.resume_from});
-    // The head ends the run in good order when we die; the others follow it, or go after a while.
-    start("head", 0, head, SIGTERM);
+    start("head", 0, head);
     await_head();
     const std::vector<std::string> joined{"--connect", address_, "--log-dir", (absolute / "logs").string()};
     const auto start_joined = [&](const std::string& role, std::int64_t index) {
@@ -124,7 +130,7 @@ class Supervisor {
       if (role == "learner" && !options_.init_from.empty()) {
         arguments.insert(arguments.end(), {"--init-from", fs::absolute(options_.init_from).string()});
       }
-      start(role, index, arguments, SIGUSR2);
+      start(role, index, arguments);
     };
     start_joined("learner", 0);
     for (std::int64_t i = 0; i < run_.config.replay.shards; ++i) start_joined("replay", i);
@@ -156,9 +162,9 @@ class Supervisor {
   // Until all processes are gone. Returns the failure that ended the run, or nothing.
   std::string supervise() {
     std::string failure;
-    std::optional<Nanoseconds> ended_at;
     for (;;) {
       member_->step();
+      ran_ = ran_ || member_->state() == RunState::running;
       handle_signals();
       bool any = false;
       for (auto& process : processes_) {
@@ -169,16 +175,15 @@ class Supervisor {
         } else if (const auto why = on_end(process, *end); !why.empty() && failure.empty()) {
           failure = why;
           member_->stop_run("failure: " + why);
-          ended_at = clock_.now();
+          // Without a learner there is nobody to save, and without a head nobody to say so.
+          kill_within(process.role == "learner" || process.role == "head" ? nothing_to_save_limit : leave_limit);
         }
       }
       if (!any) return failure;
-      if (signals().interrupts.load() >= 2) {
-        for (auto& process : processes_) process.child.signal(SIGKILL);
-        return "interrupted twice";
-      }
-      if (!ended_at && member_->state() == RunState::ended) ended_at = clock_.now();
-      if (ended_at && clock_.now() - *ended_at > leave_limit) {
+      if (member_->state() == RunState::ended) kill_within(leave_limit);
+      if (signals().interrupts.load() >= 2) kill_at_ = clock_.now();
+      if (kill_at_ && clock_.now() >= *kill_at_) {
+        killed_ = true;
         for (auto& process : processes_) process.child.signal(SIGKILL);
       }
       show_progress(false);
@@ -187,18 +192,24 @@ class Supervisor {
     }
   }
 
+  // Whoever is left then is killed. The earliest limit counts.
+  void kill_within(Seconds limit) {
+    if (!kill_at_) kill_at_ = clock_.now() + std::chrono::duration_cast<Nanoseconds>(limit);
+  }
+
   void handle_signals() {
     if (!signals().stop.load() || asked_to_stop_) return;
     asked_to_stop_ = true;
     const bool interrupted = signals().which.load() == SIGINT;
     member_->stop_run(interrupted ? "interrupted" : "terminated");
+    if (!ran_) kill_within(nothing_to_save_limit);
     if (interrupted) std::fprintf(stderr, "\nstopping: what is under way is saved (Ctrl-C again ends at once)\n");
   }
 
   // A process ended. Returns why the run cannot go on, or nothing.
   std::string on_end(Process& process, int end) {
     const bool ending = member_->state() >= RunState::draining || asked_to_stop_;
-    if (end == 0 || (ending && process.role != "learner" && process.role != "head")) {
+    if (end == 0 || killed_ || (ending && process.role != "learner" && process.role != "head")) {
       process.done = true;
       if (end == 0 && !ending && process.role == "head") return "the head ended";
       return {};
@@ -215,7 +226,7 @@ class Supervisor {
     ++process.restarts;
     ++restarts_;
     const auto out = (run_.path / "logs" / text(process.role, '-', process.index, ".out")).string();
-    process.child = Child(process.arguments, out, SIGUSR2);
+    process.child = Child(process.arguments, out, orphaned_signal);
     log_.info("started ", process.role, '-', process.index, " again, pid ", process.child.pid());
     return {};
   }
@@ -253,16 +264,22 @@ class Supervisor {
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;
+    const auto summarise = [&] {
+      outcome.command_seconds = seconds(clock_.now() - started_);
+      write_summary(run_.path, outcome);
+    };
     if (!failure.empty()) outcome.stop_cause = "failure: " + failure;
-    const bool stopped = asked_to_stop_;
-    if (failure.empty() && !stopped) evaluate_result(outcome);
-    outcome.command_seconds = seconds(clock_.now() - started_);
-    write_summary(run_.path, outcome);
+    summarise();
     if (!failure.empty()) throw RunError(failure);
-    if (stopped) {
+    if (asked_to_stop_) {
       std::fprintf(stderr, "stopped; go on with --resume (%s)\n", run_.path.c_str());
       return signals().which.load() == SIGINT ? exit_interrupted : exit_requeue;
     }
+    // Everything is saved and all other processes are gone: from here on a signal may end us on the spot. What is
+    // missing then is the evaluation, which --resume makes up for.
+    exit_on_signals(exit_interrupted, exit_requeue);
+    evaluate_result(outcome);
+    summarise();
     std::printf("%s\n", run_.path.c_str());
     return 0;
   }
@@ -287,6 +304,9 @@ class Supervisor {
   std::string address_;
   std::vector<Process> processes_;
   bool asked_to_stop_ = false;
+  bool ran_ = false;  // it has begun to train, so there is something to save
+  std::optional<Nanoseconds> kill_at_;
+  bool killed_ = false;  // by us: how processes end is no news any more
   int restarts_ = 0;
   Nanoseconds next_line_{0};
 };
@@ -294,8 +314,9 @@ class Supervisor {
 }  // namespace
 
 int train(const TrainOptions& options) {
+  if (options.lockstep) return train_lockstep(options, open_run(options));
+  install_signals(false);  // before the run has a directory, so that none is left half made
   auto run = open_run(options);
-  if (options.lockstep) return train_lockstep(options, run);
   return Supervisor(options, std::move(run)).run();
 }
 

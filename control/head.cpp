@@ -108,7 +108,8 @@ void Head::handle(const wire::Incoming& message) {
 void Head::on_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
   wire::SaveReply reply{request.directory, {}, 0};
-  const auto within = std::filesystem::path(request.directory).lexically_normal().lexically_relative(options_.run_dir);
+  const auto run_dir = std::filesystem::path(options_.run_dir).lexically_normal();
+  const auto within = std::filesystem::path(request.directory).lexically_normal().lexically_relative(run_dir);
   if (request.epoch != epoch_) {
     reply.error = text("asked in epoch ", request.epoch, "; it is ", epoch_);
   } else if (within.empty() || *within.begin() == "..") {
@@ -326,6 +327,7 @@ void Head::enter(RunState state, const std::string& why) {
 void Head::request_stop(const std::string& cause) {
   if (state_ >= RunState::draining) return;
   stop_cause_ = cause;
+  ratio_at_stop_ = ledger_.actual_ratio();
   ledger_.release();  // what is under way must be able to finish
   enter(RunState::draining, cause);
 }
@@ -471,7 +473,8 @@ HeadStatus Head::status() const {
                 [](const auto& metric) { return metric.first == "updates" || metric.first == "weights_version_mean"; });
   const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
   for (const auto& [name, rate] : rates_) out.metrics.emplace_back(name, rate);
-  add("replay_ratio", ledger_.actual_ratio());
+  // What is under way when the run stops is let in without being trained on, and does not count against the ratio.
+  add("replay_ratio", ratio_at_stop_.value_or(ledger_.actual_ratio()));
   add("ledger_balance", ledger_.balance());
   add("actors", static_cast<double>(alive(wire::Role::actor)));
   add("episodes", static_cast<double>(episodes_total_));

@@ -1,4 +1,6 @@
 // A head and members among peers that send nonsense: it is dropped and counted, and the run goes on.
+#include <filesystem>
+
 #include "core/rng.h"
 #include "tests/support/catch.h"
 #include "world.h"
@@ -74,6 +76,16 @@ TEST_CASE("hostile: the head writes its file within the run's directory only, an
   CHECK(contains(error(1, "/tmp/qanat-no-such-run/checkpoints/1"), "epoch 1"));
   // Allowed, and then it is the file system that says no.
   CHECK(contains(error(2, "/tmp/qanat-no-such-run/checkpoints/1"), "No such file"));
+}
+
+TEST_CASE("head file: the run's directory may be given in any way") {
+  for (const std::string run_dir :
+       {"no-such/run", "./no-such/run", "no-such/run/", "/tmp/no-such/run", "/tmp//no-such/./run"}) {
+    World world({.run_dir = run_dir, .epoch = 2});
+    const auto directory = (std::filesystem::path(run_dir) / "checkpoints" / "1").string();
+    const auto replies = world.tell_head(wire::encode(wire::SaveRequest{2, directory}));
+    CHECK(contains(wire::decode<wire::SaveReply>(replies.at(0)).error, "No such file"));
+  }
 }
 
 TEST_CASE("hostile: a member drops and counts what a head cannot have meant") {

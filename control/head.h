@@ -151,6 +151,7 @@ class Head : public Role {
   std::optional<wire::EnvironmentSchema> schema_;
   wire::RunState state_ = wire::RunState::starting;
   std::string stop_cause_;
+  std::optional<double> ratio_at_stop_;
   std::string checkpoint_;
   Nanoseconds started_;
   Nanoseconds entered_{0};

@@ -1,0 +1,5 @@
+execute_process(COMMAND ${PROGRAM} config docs OUTPUT_VARIABLE made RESULT_VARIABLE status)
+file(READ ${PAGE} kept)
+if(NOT status EQUAL 0 OR NOT made STREQUAL kept)
+  message(FATAL_ERROR "${PAGE} is not what `qanat config docs` prints; make it anew: scripts/qanat config docs > docs/configuration.md")
+endif()

@@ -1,0 +1,154 @@
+#include "learner/checkpoint.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "tests/support/catch.h"
+
+using namespace qanat;
+using namespace qanat::learner;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+class Directory {
+ public:
+  Directory() {
+    std::string pattern = (fs::temp_directory_path() / "qanat-test-XXXXXX").string();
+    path = mkdtemp(pattern.data());
+  }
+  ~Directory() { fs::remove_all(path); }
+  fs::path path;
+};
+
+nn::NetworkSpec network(std::int64_t hidden, bool dueling = false) {
+  nn::NetworkConfig config;
+  config.hidden = {hidden};
+  config.dueling = dueling;
+  return nn::build_network(config, {"observation", DType::f32, {4}}, 1, 1, 2);
+}
+
+std::vector<float> random_parameters(const nn::NetworkSpec& spec, std::uint64_t seed) {
+  std::vector<float> out(nn::parameter_count(spec));
+  Rng rng(seed);
+  nn::initialise(spec, rng, out);
+  return out;
+}
+
+LearnerState random_state() {
+  LearnerState state;
+  const auto spec = network(8);
+  state.online = random_parameters(spec, 1);
+  state.target = random_parameters(spec, 2);
+  state.optimizer = {std::byte{1}, std::byte{2}, std::byte{3}};
+  state.updates = 123;
+  state.trained_steps = 4567;
+  state.skipped = 2;
+  state.sampling = {1, 2, 3, 4};
+  state.best_score = 17.5;
+  state.has_best = true;
+  return state;
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+void complete(const fs::path& checkpoints, std::uint64_t updates) {
+  make_directories(checkpoints / checkpoint_name(updates));
+  write_manifest(checkpoints / checkpoint_name(updates), {updates, updates * 10, 2, "abc"});
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: a learner's state comes back bit for bit") {
+  Directory directory;
+  const auto saved = random_state();
+  save_learner(directory.path / "learner.bin", saved);
+  const auto loaded = load_learner(directory.path / "learner.bin");
+  CHECK(loaded.online == saved.online);
+  CHECK(loaded.target == saved.target);
+  CHECK(loaded.optimizer == saved.optimizer);
+  CHECK(loaded.updates == 123);
+  CHECK(loaded.trained_steps == 4567);
+  CHECK(loaded.skipped == 2);
+  CHECK(loaded.sampling == saved.sampling);
+  CHECK(loaded.best_score == 17.5);
+  CHECK(loaded.has_best);
+}
+
+TEST_CASE("checkpoint: any cut and any flipped byte is an InputError that names the file") {
+  Directory directory;
+  const auto file = directory.path / "learner.bin";
+  save_learner(file, random_state());
+  const auto good = read_file(file);
+  for (std::size_t size = 0; size < good.size(); size += 7) {
+    write_file_atomically(file, std::span(good).first(size));
+    CHECK_THROWS_AS(load_learner(file), InputError);
+  }
+  for (std::size_t i = 0; i < good.size(); i += 5) {
+    auto bad = good;
+    bad[i] ^= std::byte{0x10};
+    write_file_atomically(file, bad);
+    CHECK_THROWS_AS(load_learner(file), InputError);
+  }
+  CHECK(message_of([&] { (void)load_learner(file); }).find(file.string()) != std::string::npos);
+}
+
+TEST_CASE("checkpoint: weights of another network are refused with every tensor that does not match") {
+  Directory directory;
+  const auto file = directory.path / "weights.bin";
+  const auto spec = network(8);
+  const auto parameters = random_parameters(spec, 3);
+  save_weights(file, spec, parameters);
+  CHECK(load_weights(file, spec) == parameters);
+  const auto wider = message_of([&] { (void)load_weights(file, network(16)); });
+  CHECK(wider.find("layers.0.weight: saw [8, 4], wanted [16, 4]") != std::string::npos);
+  CHECK(wider.find("layers.0.bias: saw [8], wanted [16]") != std::string::npos);
+  const auto dueling = message_of([&] { (void)load_weights(file, network(8, true)); });
+  CHECK(dueling.find("value.weight: missing in the file") != std::string::npos);
+  CHECK(dueling.find("q.weight: in the file only") != std::string::npos);
+}
+
+TEST_CASE("checkpoint: the newest is the complete one with the most updates") {
+  Directory directory;
+  CHECK(!newest_checkpoint(directory.path / "none"));
+  complete(directory.path, 900);
+  complete(directory.path, 10'000);
+  make_directories(directory.path / checkpoint_name(20'000));  // no manifest: not complete
+  CHECK(newest_checkpoint(directory.path)->filename() == checkpoint_name(10'000));
+  const auto manifest = read_manifest(*newest_checkpoint(directory.path));
+  CHECK(manifest.updates == 10'000);
+  CHECK(manifest.env_steps == 100'000);
+  CHECK(manifest.shards == 2);
+}
+
+TEST_CASE("checkpoint: pruning keeps the newest, and what is being written") {
+  Directory directory;
+  for (const std::uint64_t updates : {100, 200, 300, 400}) complete(directory.path, updates);
+  make_directories(directory.path / checkpoint_name(150));  // left over by a crash
+  make_directories(directory.path / checkpoint_name(500));  // under way
+  prune_checkpoints(directory.path, 2);
+  CHECK(list_directory(directory.path) ==
+        std::vector<std::string>{checkpoint_name(300), checkpoint_name(400), checkpoint_name(500)});
+}
+
+TEST_CASE("checkpoint: the best is kept apart from the others") {
+  Directory directory;
+  CHECK(!read_best(directory.path));
+  const auto spec = network(8);
+  save_best(directory.path, spec, random_parameters(spec, 4), {77, 12.5, 0.5, 20});
+  const auto best = read_best(directory.path);
+  REQUIRE(best);
+  CHECK(best->updates == 77);
+  CHECK(best->mean == 12.5);
+  prune_checkpoints(directory.path, 1);
+  CHECK(read_best(directory.path));
+}

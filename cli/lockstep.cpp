@@ -32,11 +32,11 @@ class Stretch {
     head.resume_from = resume_from;
     head.stop_env_steps = 0;
     head.stop_wall_seconds = 0;
-    head_ = std::make_unique<control::Head>(context_, clock_, log, head, [&](const control::HeadStatus& status) {
-      write_metrics(metrics, status);
-    });
+    head_ = std::make_unique<control::Head>(context_, clock_, log, head,
+                                            [&](const control::HeadStatus& status) { write_metrics(metrics, status); });
     if (!resume_from.empty()) load_from(fs::path(resume_from) / "head.bin", [&](ByteReader& in) { head_->load(in); });
-    for (std::int64_t i = 0; i < config.replay.shards; ++i) shards_.push_back(make_replay(parts(wire::Role::replay, i)));
+    for (std::int64_t i = 0; i < config.replay.shards; ++i)
+      shards_.push_back(make_replay(parts(wire::Role::replay, i)));
     for (std::int64_t i = 0; i < config.actors.count; ++i) {
       actors_.push_back(make_actor(parts(wire::Role::actor, i)));
       if (!resume_from.empty()) {
@@ -55,7 +55,8 @@ class Stretch {
       round();
       idle = learner_->updates() == seen ? idle + 1 : 0;
       seen = learner_->updates();
-      if (idle > most_idle_rounds) throw RunError(text("lockstep run is stuck at update ", seen, ": ", head_->ledger().waiting()));
+      if (idle > most_idle_rounds)
+        throw RunError(text("lockstep run is stuck at update ", seen, ": ", head_->ledger().waiting()));
     }
     head_->release_ledger();
     for (auto& actor : actors_) actor->quiesce();
@@ -76,8 +77,8 @@ class Stretch {
       actors_[i]->save(actor);
       write_file_atomically(directory / text("actor-", i, ".bin"), actor.bytes());
     }
-    learner::write_manifest(directory, {learner_->updates(), head_->status().env_steps,
-                                        static_cast<std::int64_t>(shards_.size()), commit});
+    learner::write_manifest(
+        directory, {learner_->updates(), head_->status().env_steps, static_cast<std::int64_t>(shards_.size()), commit});
   }
 
   [[nodiscard]] std::uint64_t weights_hash() { return learner_->weights_hash(); }
@@ -135,7 +136,8 @@ class Stretch {
 int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   auto config = run.config;
   const auto last = static_cast<std::uint64_t>(config.stop.updates);
-  const auto every = config.checkpoint.every_updates > 0 ? static_cast<std::uint64_t>(config.checkpoint.every_updates) : last;
+  const auto every =
+      config.checkpoint.every_updates > 0 ? static_cast<std::uint64_t>(config.checkpoint.every_updates) : last;
   // The runner decides when to save and when to end.
   config.stop = {};
   config.checkpoint.every_updates = 0;
@@ -145,7 +147,13 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   const SteadyClock clock;
   const auto started = clock.now();
   std::string from = run.resume_from;
+  if (!from.empty() && !fs::exists(fs::path(from) / "actor-0.bin")) {
+    throw ConfigError(
+        text(from, " is not of a lockstep run: it lacks the actors' state; leave out --lockstep to go on from it"));
+  }
   std::uint64_t done = from.empty() ? 0 : learner::read_manifest(from).updates;
+  if (done >= last)
+    throw ConfigError(text("nothing to do: the run is at update ", done, "; raise stop.updates, which is ", last));
   std::uint64_t hash = 0;
   control::HeadStatus status;
   while (done < last) {
@@ -172,8 +180,9 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   outcome.evaluated = result.weights;
   outcome.command_seconds = seconds(clock.now() - started);
   write_summary(run.path, outcome);
-  std::printf("lockstep: %llu updates, weights %016llx, evaluation mean %.2f\n%s\n", static_cast<unsigned long long>(done),
-              static_cast<unsigned long long>(hash), result.evaluation.mean, run.path.c_str());
+  std::printf("lockstep: %llu updates, weights %016llx, evaluation mean %.2f\n%s\n",
+              static_cast<unsigned long long>(done), static_cast<unsigned long long>(hash), result.evaluation.mean,
+              run.path.c_str());
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "cli/run_dir.h"
 #include "cli/summary.h"
 #include "cli/version.h"
 #include "control/fetch_config.h"
@@ -122,8 +123,8 @@ struct Joined {
     member.head = options.connect;
     member.commit = commit;
     member.give_up = Seconds(config.control.give_up_seconds);
-    return {context, clock, *log, config, member,
-            addresses_for(options, config, std::string(wire::name_of(role)), incarnation)};
+    return {context, clock,  *log,
+            config,  member, addresses_for(options, config, std::string(wire::name_of(role)), incarnation)};
   }
 };
 
@@ -251,6 +252,10 @@ void remove_socket_directory(const std::vector<std::string>& bind) {
 void run_head(const HeadProcessOptions& options) {
   install_signals(options.supervised);
   const fs::path run_dir = options.run_dir;
+  if (!fs::exists(run_dir / "config.yaml")) {
+    throw ConfigError(text("no run in ", run_dir.string(), ": it has no config.yaml; begin one with --config FILE"));
+  }
+  const auto lock = options.supervised ? RunLock() : RunLock(run_dir);  // the supervisor's is inherited
   const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
   make_directories(run_dir / "logs");
   LogOptions logging;

@@ -43,7 +43,7 @@ constexpr std::string_view socket_directory_pattern = "qanat-XXXXXX";
 struct RoleOptions {
   std::vector<std::string> connect;  // the head
   std::int64_t index = -1;
-  std::string log_dir;               // logs/ of the run; empty: standard error
+  std::string log_dir;  // logs/ of the run; empty: standard error
   bool supervised = false;
 };
 

@@ -18,11 +18,14 @@ void check_together(const RunConfig& config) {
   std::string wrong;
   const auto complain = [&](const auto&... parts) { wrong += (wrong.empty() ? "" : "\n") + text(parts...); };
   if (config.actors.slots % 2 != 0) complain("actors.slots is ", config.actors.slots, ", wanted an even number");
-  if (config.replay.ratio_window_steps > 0 && static_cast<double>(config.replay.ratio_window_steps) < least_window(config)) {
-    complain("replay.ratio_window_steps is ", config.replay.ratio_window_steps, ", wanted at least learner.batch * learner.prefetch + ",
+  if (config.replay.ratio_window_steps > 0 &&
+      static_cast<double>(config.replay.ratio_window_steps) < least_window(config)) {
+    complain("replay.ratio_window_steps is ", config.replay.ratio_window_steps,
+             ", wanted at least learner.batch * learner.prefetch + ",
              "replay.ratio * actors.chunk_steps * actors.count * actors.slots = ", config.learner.batch, " * ",
-             config.learner.prefetch, " + ", config.replay.ratio, " * ", config.actors.chunk_steps, " * ", config.actors.count, " * ",
-             config.actors.slots, " = ", least_window(config), "; a smaller one could stop both sides for ever");
+             config.learner.prefetch, " + ", config.replay.ratio, " * ", config.actors.chunk_steps, " * ",
+             config.actors.count, " * ", config.actors.slots, " = ", least_window(config),
+             "; a smaller one could stop both sides for ever");
   }
   const auto per_shard = config.replay.capacity_steps / config.replay.shards;
   const auto span = 2 * (config.agent.stack + config.agent.n_step);
@@ -31,7 +34,8 @@ void check_together(const RunConfig& config) {
              " shards, wanted at least 2 * (agent.stack + agent.n_step) = ", span, " each");
   }
   if (config.actors.chunk_steps > per_shard / 4) {
-    complain("actors.chunk_steps is ", config.actors.chunk_steps, ", wanted at most a quarter of a shard's ", per_shard, " rows");
+    complain("actors.chunk_steps is ", config.actors.chunk_steps, ", wanted at most a quarter of a shard's ", per_shard,
+             " rows");
   }
   if (config.replay.min_size > config.replay.capacity_steps / 2) {
     complain("replay.min_size is ", config.replay.min_size, ", wanted at most half of replay.capacity_steps, ",
@@ -48,7 +52,8 @@ actors::AgentView RunConfig::agent_view() const {
 
 double least_window(const RunConfig& config) {
   return static_cast<double>(config.learner.batch * config.learner.prefetch) +
-         config.replay.ratio * static_cast<double>(config.actors.chunk_steps * config.actors.count * config.actors.slots);
+         config.replay.ratio *
+             static_cast<double>(config.actors.chunk_steps * config.actors.count * config.actors.slots);
 }
 
 double RunConfig::ratio_window() const {
@@ -90,10 +95,11 @@ void check_memory(const RunConfig& config, const wire::EnvironmentSchema& enviro
   const auto wanted = replay_bytes + processes * process_bytes;
   const auto available = available_memory();
   if (wanted <= available.bytes) return;
-  throw ConfigError(text("this run needs about ", human_bytes(wanted), " of memory and ", human_bytes(available.bytes), " are available (",
-                         available.bound_by, "): replay ", human_bytes(replay_bytes), " (replay.capacity_steps = ",
-                         config.replay.capacity_steps, " rows of ", schema.row_bytes(), " bytes and their index) + ", processes,
-                         " processes of ", human_bytes(process_bytes), "; lower replay.capacity_steps"));
+  throw ConfigError(text("this run needs about ", human_bytes(wanted), " of memory and ", human_bytes(available.bytes),
+                         " are available (", available.bound_by, "): replay ", human_bytes(replay_bytes),
+                         " (replay.capacity_steps = ", config.replay.capacity_steps, " rows of ", schema.row_bytes(),
+                         " bytes and their index) + ", processes, " processes of ", human_bytes(process_bytes),
+                         "; lower replay.capacity_steps"));
 }
 
 }  // namespace qanat::cli

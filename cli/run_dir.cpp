@@ -4,6 +4,7 @@
 #include <sys/file.h>
 
 #include <cerrno>
+#include <charconv>
 #include <random>
 
 #include "actors/environment.h"
@@ -24,7 +25,14 @@ std::int64_t drawn_seed() {
 
 std::uint64_t read_epoch(const fs::path& path) {
   if (!fs::exists(path / "epoch")) return 0;
-  return std::stoull(read_text_file(path / "epoch", 64));
+  const auto words = read_text_file(path / "epoch", 64);
+  std::uint64_t epoch = 0;
+  const auto [end, wrong] = std::from_chars(words.data(), words.data() + words.size(), epoch);
+  if (wrong != std::errc{} || text(epoch, '\n') != words) {
+    throw ConfigError(
+        text((path / "epoch").string(), ": saw '", words, "', wanted the number of times the run was started"));
+  }
+  return epoch;
 }
 
 // What can be known to be wrong is refused before anything is made or started. `weights`: where the run begins, a
@@ -52,25 +60,43 @@ void check_flags(const TrainOptions& options, const RunConfig& config) {
     throw ConfigError("a lockstep run needs stop.updates: it is the one stop condition it has");
   }
   if (options.resume && !options.init_from.empty()) {
-    throw ConfigError("--init-from is for a new run: a resumed one goes on with its own weights; leave one of the two out");
+    throw ConfigError(
+        "--init-from is for a new run: a resumed one goes on with its own weights; leave one of the two out");
   }
+}
+
+// A saved replay has the form of the settings under which it was filled.
+void check_replay_fits(const RunConfig& saved, const RunConfig& wanted, const fs::path& checkpoint) {
+  if (!fs::exists(checkpoint / "shard-0.bin")) return;
+  std::string wrong;
+  const auto compare = [&](const char* name, std::int64_t was, std::int64_t is) {
+    if (was != is) wrong += text("\n  ", name, ": saw ", is, ", wanted ", was);
+  };
+  compare("replay.shards", saved.replay.shards, wanted.replay.shards);
+  compare("replay.capacity_steps", saved.replay.capacity_steps, wanted.replay.capacity_steps);
+  compare("agent.n_step", saved.agent.n_step, wanted.agent.n_step);
+  compare("agent.stack", saved.agent.stack, wanted.agent.stack);
+  if (!wrong.empty()) throw ConfigError(text("the replay in ", checkpoint.string(), " has another form:", wrong));
 }
 
 // Finds the run again. It goes on as it was begun; what is given on the command line is laid over it.
 void reopen(const TrainOptions& options, RunDirectory& run) {
   const auto saved = run.path / "config.yaml";
   if (!fs::exists(saved)) {
-    throw ConfigError(text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
+    throw ConfigError(
+        text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
   }
   run.lock = RunLock(run.path);
   run.config = load_run_config(saved.string(), options.overrides);
   if (options.seed >= 0 && options.seed != run.config.seed) {
-    throw ConfigError(text("--seed ", options.seed, " is for a new run: this one goes on with its own, ", run.config.seed));
+    throw ConfigError(
+        text("--seed ", options.seed, " is for a new run: this one goes on with its own, ", run.config.seed));
   }
   if (const auto checkpoint = learner::newest_checkpoint(run.path / "checkpoints")) {
     run.resume_from = fs::absolute(*checkpoint).string();
   }
   check_runnable(run.config, run.resume_from);
+  if (!run.resume_from.empty()) check_replay_fits(load_run_config(saved.string(), {}), run.config, run.resume_from);
 }
 
 }  // namespace

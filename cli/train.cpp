@@ -17,9 +17,12 @@
 #include "cli/roles.h"
 #include "cli/run_dir.h"
 #include "cli/summary.h"
+#include "control/head.h"
 #include "control/member.h"
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "learner/checkpoint.h"
 
 namespace qanat::cli {
 namespace {
@@ -29,6 +32,9 @@ using wire::RunState;
 
 constexpr int exit_requeue = 85;
 constexpr int exit_interrupted = 130;
+constexpr int exit_refused = 2;  // a process's, by its configuration or by the head
+// Longer than the heartbeats by which the run's state comes to us.
+constexpr Milliseconds hear_of_the_end{500};
 constexpr Seconds head_start_limit{20};
 // After the run has ended, how long its processes may take to go before they are killed.
 constexpr Seconds leave_limit{10};
@@ -44,7 +50,8 @@ class SocketDirectory {
   SocketDirectory() {
     std::string pattern = (fs::temp_directory_path() / socket_directory_pattern).string();
     if (pattern.size() > longest_socket_directory) pattern = text("/tmp/", socket_directory_pattern);
-    if (!mkdtemp(pattern.data())) throw SystemError(text("cannot make a directory for sockets, ", pattern, ": ", std::strerror(errno)));
+    if (!mkdtemp(pattern.data()))
+      throw SystemError(text("cannot make a directory for sockets, ", pattern, ": ", std::strerror(errno)));
     path_ = pattern;
   }
   ~SocketDirectory() {
@@ -66,6 +73,7 @@ struct Process {
   Child child;
   int restarts = 0;
   bool done = false;
+  std::optional<Nanoseconds> ended_at;  // refused, and not judged yet
 };
 
 double metric(const std::vector<std::pair<std::string, double>>& metrics, std::string_view name, double otherwise) {
@@ -82,10 +90,12 @@ std::string time_left(const RunConfig& config, const control::Member& member, do
   const auto take = [&](double seconds_left) { left = left < 0 ? seconds_left : std::min(left, seconds_left); };
   const auto rate = [&](const char* name) { return metric(metrics, name, 0); };
   if (config.stop.env_steps > 0 && rate("env_steps_per_second") > 0) {
-    take(std::max(0.0, static_cast<double>(config.stop.env_steps) - static_cast<double>(member.env_steps())) / rate("env_steps_per_second"));
+    take(std::max(0.0, static_cast<double>(config.stop.env_steps) - static_cast<double>(member.env_steps())) /
+         rate("env_steps_per_second"));
   }
   if (config.stop.updates > 0 && rate("updates_per_second") > 0) {
-    take(std::max(0.0, static_cast<double>(config.stop.updates) - static_cast<double>(member.updates())) / rate("updates_per_second"));
+    take(std::max(0.0, static_cast<double>(config.stop.updates) - static_cast<double>(member.updates())) /
+         rate("updates_per_second"));
   }
   if (config.stop.wall_seconds > 0) take(std::max(0.0, config.stop.wall_seconds - wall));
   if (left < 0) return "?";
@@ -102,24 +112,56 @@ class Supervisor {
         started_(clock_.now()) {}
 
   int run() {
+    if (already_over()) return conclude({});
     start_all();
     const auto cause = supervise();
     return conclude(cause);
   }
 
  private:
+  // A run that is resumed where it had met a stop condition has nothing to train: its processes would not even start
+  // before it ends. Leaves the status of the checkpoint behind.
+  bool already_over() {
+    if (run_.resume_from.empty()) return false;
+    control::Head head(context_, clock_, log_, head_options(run_.config, run_.path.string()), {});
+    const auto file = fs::path(run_.resume_from) / "head.bin";
+    const auto bytes = read_file(file);
+    ByteReader in(bytes, file.string());
+    head.load(in);
+    auto status = head.status();
+    status.updates = learner::read_manifest(run_.resume_from).updates;
+    const auto& stop = run_.config.stop;
+    if (stop.updates > 0 && status.updates >= static_cast<std::uint64_t>(stop.updates)) {
+      status.stop_cause = "updates";
+    } else if (stop.env_steps > 0 && status.env_steps >= static_cast<std::uint64_t>(stop.env_steps)) {
+      status.stop_cause = "env_steps";
+    } else if (stop.wall_seconds > 0 && status.wall_seconds >= stop.wall_seconds) {
+      status.stop_cause = "wall_seconds";
+    } else {
+      return false;
+    }
+    status.state = RunState::ended;
+    status.epoch = run_.epoch;
+    status.checkpoint = run_.resume_from;
+    write_status(run_.path, status);
+    std::fprintf(stderr, "run %s is over already (%s); raise that limit to go on with it\n", run_.path.c_str(),
+                 status.stop_cause.c_str());
+    return true;
+  }
+
   void start(const std::string& role, std::int64_t index, std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {"qanat", role});
     arguments.push_back("--supervised");
     const auto log = (run_.path / "logs" / text(role, '-', index, ".out")).string();
-    processes_.push_back({role, index, arguments, Child(arguments, log, orphaned_signal), 0, false});
+    processes_.push_back({role, index, arguments, Child(arguments, log, orphaned_signal), 0, false, {}});
   }
 
   void start_all() {
     const auto absolute = fs::absolute(run_.path);
     fs::remove(run_.path / "head.address");
-    std::vector<std::string> head{"--run-dir", absolute.string(), "--bind", "ipc://" + (sockets_.path() / "head").string(),
-                                  "--epoch", std::to_string(run_.epoch)};
+    std::vector<std::string> head{"--run-dir", absolute.string(),
+                                  "--bind",    "ipc://" + (sockets_.path() / "head").string(),
+                                  "--epoch",   std::to_string(run_.epoch)};
     if (!run_.resume_from.empty()) head.insert(head.end(), {"--resume-from", run_.resume_from});
     start("head", 0, head);
     await_head();
@@ -142,7 +184,8 @@ class Supervisor {
     const auto deadline = clock_.now() + std::chrono::duration_cast<Nanoseconds>(head_start_limit);
     while (!fs::exists(run_.path / "head.address")) {
       if (const auto end = processes_.front().child.poll()) {
-        throw RunError(text("the head did not start (", describe_end(*end), "); see ", (run_.path / "logs" / "head-0.log").string()));
+        throw RunError(text("the head did not start (", describe_end(*end), "); see ",
+                            (run_.path / "logs" / "head-0.log").string()));
       }
       if (clock_.now() > deadline) throw RunError("the head did not start within 20 s");
       std::this_thread::sleep_for(Milliseconds(2));
@@ -151,7 +194,8 @@ class Supervisor {
     address_ = addresses.substr(0, addresses.find('\n'));
     const auto tcp = addresses.find("tcp://");
     std::fprintf(stderr, "run %s, seed %lld; others join with --connect %s\n", run_.path.c_str(),
-                 static_cast<long long>(run_.config.seed), addresses.substr(tcp, addresses.find('\n', tcp) - tcp).c_str());
+                 static_cast<long long>(run_.config.seed),
+                 addresses.substr(tcp, addresses.find('\n', tcp) - tcp).c_str());
     control::MemberOptions member;
     member.role = wire::Role::supervisor;
     member.incarnation = control::new_incarnation();
@@ -172,7 +216,10 @@ class Supervisor {
         const auto end = process.child.poll();
         if (!end) {
           any = true;
-        } else if (const auto why = on_end(process, *end); !why.empty() && failure.empty()) {
+        } else {
+          const auto why = on_end(process, *end);
+          any = any || !process.done;
+          if (why.empty() || !failure.empty()) continue;
           failure = why;
           member_->stop_run("failure: " + why);
           // Without a learner there is nobody to save, and without a head nobody to say so.
@@ -194,7 +241,8 @@ class Supervisor {
 
   // Whoever is left then is killed. The earliest limit counts.
   void kill_within(Seconds limit) {
-    if (!kill_at_) kill_at_ = clock_.now() + std::chrono::duration_cast<Nanoseconds>(limit);
+    const auto at = clock_.now() + std::chrono::duration_cast<Nanoseconds>(limit);
+    kill_at_ = std::min(kill_at_.value_or(at), at);
   }
 
   void handle_signals() {
@@ -208,6 +256,9 @@ class Supervisor {
 
   // A process ended. Returns why the run cannot go on, or nothing.
   std::string on_end(Process& process, int end) {
+    // One that the head refused may have come when the run was ending: we may not have heard of that yet.
+    if (end == exit_refused && !process.ended_at) process.ended_at = clock_.now();
+    if (process.ended_at && clock_.now() - *process.ended_at < hear_of_the_end) return {};
     const bool ending = member_->state() >= RunState::draining || asked_to_stop_;
     if (end == 0 || killed_ || (ending && process.role != "learner" && process.role != "head")) {
       process.done = true;
@@ -217,11 +268,14 @@ class Supervisor {
     const auto what = text(process.role, '-', process.index, " ended: ", describe_end(end));
     log_.warn(what);
     const auto log = (run_.path / "logs" / text(process.role, '-', process.index, ".log")).string();
-    const bool restartable = (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != 2;
+    const bool restartable =
+        (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != exit_refused;
     if (!restartable || process.restarts >= run_.config.control.max_restarts) {
       process.done = true;
       return text(what, "; see ", log,
-                  restartable ? "; it was restarted often enough" : end == 2 ? "" : "; go on from the last checkpoint with --resume");
+                  restartable           ? "; it was restarted often enough"
+                  : end == exit_refused ? ""
+                                        : "; go on from the last checkpoint with --resume");
     }
     ++process.restarts;
     ++restarts_;
@@ -232,6 +286,7 @@ class Supervisor {
   }
 
   void show_progress(bool last) {
+    if (!member_) return;  // nothing was started
     const bool terminal = isatty(STDERR_FILENO);
     const auto now = clock_.now();
     if (!last && now < next_line_) return;
@@ -289,8 +344,9 @@ class Supervisor {
     outcome.evaluation = result.evaluation;
     outcome.evaluated = result.weights;
     std::printf("evaluation: mean %.2f, standard error %.2f over %lld episodes (%s weights), %.1f s in all\n",
-                result.evaluation.mean, result.evaluation.standard_error, static_cast<long long>(result.evaluation.episodes),
-                result.weights.c_str(), seconds(clock_.now() - started_));
+                result.evaluation.mean, result.evaluation.standard_error,
+                static_cast<long long>(result.evaluation.episodes), result.weights.c_str(),
+                seconds(clock_.now() - started_));
   }
 
   const TrainOptions& options_;

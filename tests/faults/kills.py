@@ -55,6 +55,25 @@ def test_a_killed_shard_does_not_stop_the_run(place):
     check(train.run.checkpoints(), "the run that lost a shard can still be saved")
 
 
+def test_all_shards_killed_at_once_do_not_stop_the_run(place):
+    train = started(place)
+    for index in range(2):
+        kill(place, "replay", index)
+    until(lambda: all(starts(train.run.status(), "replay", index) == 2 for index in range(2)), 15, "both shards are back")
+    before = train.run.status()
+    until(lambda: train.run.status()["updates"] > before["updates"] + 200, 10, "updates go on with a new replay")
+    os.kill(train.pid, signal.SIGTERM)
+    train.expect(85, 20)
+    check(train.run.summary()["restarts"] == 2, "restarts", train.run.summary()["restarts"])
+
+
+def test_a_resumed_run_that_loses_its_replay_goes_on(place):
+    train = place.train(sets=[*ENDLESS, "stop.updates=300"]).expect(0, 30)
+    for shard in train.run.checkpoints()[-1].glob("shard-*.bin"):
+        shard.unlink()
+    place.train("--resume", sets=["stop.updates=600"]).expect(0, 20)
+
+
 def test_an_actor_killed_again_and_again_ends_the_run(place):
     train = started(place, "control.max_restarts=2")
     for count in range(1, 4):
@@ -105,10 +124,11 @@ def test_a_killed_head_ends_the_run_with_the_cause(place):
     killed = time.monotonic()
     train.expect(1, 20)
     check(time.monotonic() - killed < 10, f"ended {time.monotonic() - killed:.1f} s after the kill")
+    wall = train.run.status()["wall_seconds"]
     check_in("head-0 ended: killed by signal 9", train.err, "the last word")
     check_in("--resume", train.err, "the last word")
     check_in("head-0", train.run.summary()["stop_cause"], "stop_cause")
-    place.train("--resume", sets=["stop.wall_seconds=1"]).expect(0, 30)
+    place.train("--resume", sets=[f"stop.wall_seconds={wall + 1}"]).expect(0, 30)
 
 
 def test_when_train_is_killed_every_child_ends_within_ten_seconds(place):

@@ -2,7 +2,7 @@
 
 import re
 
-from support import check
+from support import check, check_in
 
 # A hundred and sixty updates are enough for several target updates, weight versions, evictions and wraps of the replay.
 SMALL = ["replay.capacity_steps=2000", "replay.min_size=200", "learner.target_update_every=50", "learner.publish_every=10",
@@ -47,6 +47,15 @@ def test_cartpole_repeats_and_resumes_exactly(place):
 def test_uniform_replay_and_linear_exploration_repeat_and_resume_exactly(place):
     check_repeats(place, "cartpole.yaml", ["replay.selector=uniform", "actors.exploration.kind=linear",
                                            "actors.exploration.linear_steps=3000"])
+
+
+def test_a_lockstep_run_goes_on_from_its_own_checkpoints_only(place):
+    hash_of(place, "catch.yaml", "run", HALF)
+    train = place.train("--lockstep", "--resume", sets=[f"stop.updates={HALF}"]).expect(2, 10)
+    check_in(f"at update {HALF}", train.err, "the refusal of a run that is over")
+    place.train("--resume", sets=[f"stop.updates={FULL}"]).expect(0, 30)
+    train = place.train("--lockstep", "--resume", sets=[f"stop.updates={2 * FULL}"]).expect(2, 10)
+    check_in("not of a lockstep run", train.err, "the refusal")
 
 
 def test_a_lockstep_run_needs_its_one_stop_condition(place):

@@ -29,7 +29,8 @@ void make_run_directory(const std::string& config_file, const std::string& run_d
   config.name = std::filesystem::path(run_dir).filename().string();
   make_directories(std::filesystem::path(run_dir).parent_path());
   if (!create_directory_exclusively(run_dir)) {
-    throw ConfigError(text("there is a run in ", run_dir, " already; leave out --config to go on with it, or name another"));
+    throw ConfigError(
+        text("there is a run in ", run_dir, " already; leave out --config to go on with it, or name another"));
   }
   make_directories(std::filesystem::path(run_dir) / "checkpoints");
   write_file_atomically(std::filesystem::path(run_dir) / "config.yaml", write_config(config));

@@ -24,7 +24,8 @@ EvaluatedRun evaluate_run(const fs::path& run_dir, const RunConfig& config, std:
     weights = *newest / "weights.bin";
     out.weights = text("last, update ", learner::read_manifest(*newest).updates);
   } else {
-    throw ConfigError(text("no weights in ", checkpoints.string(), ": the run has no evaluation and no checkpoint yet"));
+    throw ConfigError(
+        text("no weights in ", checkpoints.string(), ": the run has no evaluation and no checkpoint yet"));
   }
   const auto environment = envs::make(config.env, 1);
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
@@ -47,7 +48,8 @@ int evaluate_command(const std::string& run_dir, std::int64_t episodes, bool las
   const auto config = parse_run_config(read_text_file(path / "config.yaml"), (path / "config.yaml").string());
   const auto result = evaluate_run(path, config, episodes > 0 ? episodes : config.evaluation.final_episodes, !last);
   std::printf("evaluation: mean %.2f, standard error %.2f over %lld episodes (%s weights)\n", result.evaluation.mean,
-              result.evaluation.standard_error, static_cast<long long>(result.evaluation.episodes), result.weights.c_str());
+              result.evaluation.standard_error, static_cast<long long>(result.evaluation.episodes),
+              result.weights.c_str());
   return 0;
 }
 

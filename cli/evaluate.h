@@ -17,8 +17,8 @@ struct EvaluatedRun {
 // Plays with the run's best weights by its own periodic evaluations, or the newest checkpoint's when there are none.
 // Episode seeds are those of final evaluations: disjoint from training and from periodic evaluations.
 // Throws ConfigError when the run has no weights.
-[[nodiscard]] EvaluatedRun evaluate_run(const std::filesystem::path& run_dir, const RunConfig& config, std::int64_t episodes,
-                                        bool prefer_best = true);
+[[nodiscard]] EvaluatedRun evaluate_run(const std::filesystem::path& run_dir, const RunConfig& config,
+                                        std::int64_t episodes, bool prefer_best = true);
 
 // `qanat evaluate RUN_DIR`: prints the result.
 int evaluate_command(const std::string& run_dir, std::int64_t episodes, bool last);

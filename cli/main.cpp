@@ -34,7 +34,8 @@ void add_train(CLI::App& app, cli::TrainOptions& train, int& code) {
   sub->add_option("--set", train.overrides, "Override one setting: a.b=value; repeatable")->allow_extra_args(false);
   sub->add_flag("--resume", train.resume, "Go on with the run from its newest checkpoint");
   sub->add_option("--init-from", train.init_from, "Weights to start from: a checkpoint directory or a weights file");
-  sub->add_flag("--lockstep", train.lockstep, "All in one process on one thread, bit-for-bit repeatable; needs stop.updates");
+  sub->add_flag("--lockstep", train.lockstep,
+                "All in one process on one thread, bit-for-bit repeatable; needs stop.updates");
   sub->callback([&] { code = cli::train(train); });
 }
 
@@ -45,7 +46,8 @@ struct EvaluateOptions {
 };
 
 void add_evaluate(CLI::App& app, cli::RoleOptions& role, EvaluateOptions& evaluate, int& code) {
-  auto* sub = app.add_subcommand("evaluate", "Evaluate a run's weights once (RUN_DIR), or keep evaluating a run (--connect)");
+  auto* sub =
+      app.add_subcommand("evaluate", "Evaluate a run's weights once (RUN_DIR), or keep evaluating a run (--connect)");
   sub->add_option("run_dir", evaluate.run_dir, "Directory of a run");
   sub->add_option("--episodes", evaluate.episodes, "Episodes to play (default: the run's evaluation.final_episodes)");
   sub->add_flag("--last", evaluate.last, "The newest checkpoint's weights, not the best");
@@ -64,7 +66,9 @@ void add_evaluate(CLI::App& app, cli::RoleOptions& role, EvaluateOptions& evalua
 void add_config(CLI::App& app, std::string& file, std::vector<std::string>& overrides) {
   auto* sub = app.add_subcommand("config", "About configurations");
   sub->require_subcommand(1);
-  sub->add_subcommand("schema", "Print the JSON Schema of configurations, for editors")->callback([] { cli::print_schema(); });
+  sub->add_subcommand("schema", "Print the JSON Schema of configurations, for editors")->callback([] {
+    cli::print_schema();
+  });
   sub->add_subcommand("docs", "Print the reference page of all settings")->callback([] { cli::print_reference(); });
   auto* show = sub->add_subcommand("show", "Check a configuration and print it complete");
   show->add_option("config", file, "Configuration file")->required();

@@ -26,8 +26,10 @@ struct ControlConfig {
   void describe(ConfigVisitor& v) {
     v.field("bind_host", bind_host,
             "Address that the processes of the run listen on. 0.0.0.0 lets other hosts join; nothing is encrypted.");
-    v.field("port", port, "TCP port of the head. 0: a free one, printed and written to head.address.", {.low = 0, .high = 65535});
-    v.field("lost_after_seconds", lost_after_seconds, "Silence after which the head counts a process as lost.", {.low = 6});
+    v.field("port", port, "TCP port of the head. 0: a free one, printed and written to head.address.",
+            {.low = 0, .high = 65535});
+    v.field("lost_after_seconds", lost_after_seconds, "Silence after which the head counts a process as lost.",
+            {.low = 6});
     v.field("give_up_seconds", give_up_seconds, "Silence of the head after which a process ends itself.", {.low = 6});
     v.field("metrics_every_seconds", metrics_every_seconds, "Between two lines of metrics.jsonl.", {.low = 0.1});
     v.field("max_restarts", max_restarts, "Restarts of one process before train ends the run.", {.low = 0});
@@ -50,7 +52,8 @@ struct RunConfig {
 
   void describe(ConfigVisitor& v) {
     v.field("name", name, "Name of the run; its directory is RUNS_DIR/NAME.");
-    v.field("seed", seed, "Seed of everything random. -1: drawn at the start, and written to the run's config.yaml.", {.low = -1});
+    v.field("seed", seed, "Seed of everything random. -1: drawn at the start, and written to the run's config.yaml.",
+            {.low = -1});
     v.section("env", env, "The environment.");
     v.section("network", network, "The Q-network.");
     v.section("agent", agent, "What is learned.");

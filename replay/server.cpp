@@ -298,8 +298,9 @@ void ShardServer::serve_sample(const wire::Incoming& message) {
   other_shards_max_ = request.max_priority > 0 && std::isfinite(request.max_priority) ? request.max_priority : -1;
   auto reply = state_reply(request);
   std::vector<wire::Frame> parts;
-  const auto mode = options_.replay.selector == "uniform" ? DrawMode::by_count : DrawMode::by_mass;
-  if (request.count > 0 && shard_->draw(request.count, rng_, mode, draw_)) {
+  // By mass with the uniform selector too: its leaves are 1. Without a mass in the reply this shard would count for
+  // nothing beside another that told the learner its mass in a state reply.
+  if (request.count > 0 && shard_->draw(request.count, rng_, DrawMode::by_mass, draw_)) {
     reply.count = request.count;
     reply.rows = static_cast<std::uint32_t>(draw_.rows.size());
     reply.mass = draw_.mode == DrawMode::by_mass ? draw_.mass : 0;

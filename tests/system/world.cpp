@@ -126,7 +126,7 @@ void World::publish(std::uint64_t version) {
   parameters.resize(nn::parameter_count(network));
   Rng rng(derive_seed(77, version));
   nn::initialise(network, rng, parameters);
-  publisher.publish({1, version}, actors::layout_hash(network), parameters);
+  publisher.publish({1, version}, nn::layout_hash(network), parameters);
 }
 
 }  // namespace qanat::system_test

@@ -15,6 +15,12 @@ using namespace qanat::wire::testing;
 
 namespace {
 
+#if defined(__SANITIZE_THREAD__)
+constexpr bool under_tsan = true;
+#else
+constexpr bool under_tsan = false;
+#endif
+
 // Sends `count` messages of `bytes` each from a thread of its own and receives them here, in order and whole.
 // Returns bytes a second.
 double stream(const std::string& bind_to, int count, std::size_t bytes) {
@@ -50,7 +56,7 @@ double stream(const std::string& bind_to, int count, std::size_t bytes) {
   return static_cast<double>(bytes) * count / seconds(clock.now() - start);
 }
 
-void ignore_signal(int) {}
+[[maybe_unused]] void ignore_signal(int) {}
 
 // SIGALRM every 200 microseconds, handled without restarting what it interrupts.
 class Alarms {
@@ -75,18 +81,24 @@ class Alarms {
 }  // namespace
 
 TEST_CASE("threads: a stream of 1 MB messages arrives whole and in order over every transport") {
-  for (const auto& endpoint : {std::string("inproc://stream"), ipc_path("stream"), std::string("tcp://127.0.0.1:*")}) {
+  // Over inproc the bytes themselves change hands inside libzmq, whose synchronisation TSan cannot see.
+  std::vector<std::string> endpoints{ipc_path("stream"), "tcp://127.0.0.1:*"};
+  if (!under_tsan) endpoints.emplace_back("inproc://stream");
+  for (const auto& endpoint : endpoints) {
     INFO(endpoint);
-    const double rate = stream(endpoint, 200, 1 << 20);
-    // Measured 1 to 3 GB/s; a tenth of the slowest, and again for sanitizers and busy machines, is a broken socket.
-    CHECK(rate > 10e6);
-    WARN(endpoint << ": " << rate / 1e9 << " GB/s");
+    const double rate = stream(endpoint, under_tsan ? 10 : 200, 1 << 20);
+    // 1 to 6 GB/s when optimised on an idle machine, 0.1 under ASan on a busy one: below this a socket is broken.
+    if (!under_tsan) CHECK(rate > 10e6);
   }
 }
 
-TEST_CASE("threads: many small messages arrive in order") { stream("tcp://127.0.0.1:*", 20'000, 8); }
+TEST_CASE("threads: many small messages arrive in order") {
+  stream("tcp://127.0.0.1:*", under_tsan ? 1000 : 20'000, 8);
+}
 
+#if !defined(__SANITIZE_THREAD__)  // which holds signals back
 TEST_CASE("threads: signals neither tear messages nor look like failed sockets") {
   const Alarms alarms;
   stream("tcp://127.0.0.1:*", 20'000, 8);
 }
+#endif

@@ -44,7 +44,7 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
       }()),
       schema_(schema_of(groups_[0].env->spec())),
       network_(network_of(options_.network, groups_[0].env->spec(), options_.stack)),
-      layout_(layout_hash(network_)),
+      layout_(nn::layout_hash(network_)),
       group_slots_(groups_[0].env->slots()),
       policy_(std::make_unique<LocalPolicy>(network_, options_.device, groups_.size(),
                                             static_cast<std::int64_t>(group_slots_))),
@@ -121,6 +121,7 @@ bool Actor::serve() {
   follow_directory();
   if (weights_.step(layout_)) {
     policy_->set_parameters(weights_.parameters(), weights_.version().version);
+    member_.set_metric("weights_version_mean", static_cast<double>(policy_->version()));
     any = true;
   }
   any |= writer_->step(member_.epoch(), restarted_);

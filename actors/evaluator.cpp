@@ -29,7 +29,7 @@ Evaluator::Evaluator(wire::Context& context, const Clock& clock, Logger& log, Ev
       log_(log),
       options_(std::move(options)),
       player_(player_options(options_)),
-      layout_(layout_hash(player_.network())),
+      layout_(nn::layout_hash(player_.network())),
       member_(context, clock, options_.member),
       weights_(context, clock, text("evaluate-", options_.member.incarnation), true),
       next_(clock.now()),

@@ -34,14 +34,4 @@ std::optional<QValues> LocalPolicy::values(const nn::ObservationRows& observatio
   return QValues{q, version_};
 }
 
-std::uint64_t layout_hash(const nn::NetworkSpec& network) {
-  std::string words;
-  for (const auto& tensor : nn::parameter_layout(network)) {
-    words += tensor.name;
-    for (const auto extent : tensor.shape) words += text(' ', extent);
-    words += ';';
-  }
-  return checksum(bytes_of(words));
-}
-
 }  // namespace qanat::actors

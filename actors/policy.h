@@ -59,8 +59,4 @@ class LocalPolicy final : public Policy {
   std::uint64_t version_ = 0;
 };
 
-// Hash of a network's tensor names and shapes, by which weights of another network are refused: the learner's
-// (learner/learner.h) of the same network.
-[[nodiscard]] std::uint64_t layout_hash(const nn::NetworkSpec& network);
-
 }  // namespace qanat::actors

@@ -21,6 +21,10 @@ constexpr std::size_t departed_kept = 500;
 constexpr std::uint64_t largest_count = std::uint64_t{1} << 53;
 // How long closing waits for the last answers to be sent.
 constexpr Milliseconds farewell{1000};
+// Two heartbeats: by then every member knows that the run drains.
+constexpr Milliseconds release_after{250};
+// Longer than a pause that a run must survive.
+constexpr Seconds draining_silence{6};
 constexpr std::size_t messages_at_once = 4096;
 
 // Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
@@ -328,7 +332,6 @@ void Head::request_stop(const std::string& cause) {
   if (state_ >= RunState::draining) return;
   stop_cause_ = cause;
   ratio_at_stop_ = ledger_.actual_ratio();
-  ledger_.release();  // what is under way must be able to finish
   enter(RunState::draining, cause);
 }
 
@@ -349,8 +352,9 @@ void Head::advance() {
       }
       break;
     case RunState::draining:
-      if (alive(wire::Role::actor) == 0 || overdue)
-        enter(RunState::closing, overdue ? "some actors did not leave" : "");
+      // What is under way must be able to finish; but not before the actors have heard that they should stop.
+      if (clock_.now() - entered_ > release_after) ledger_.release();
+      if (actors_draining() == 0 || overdue) enter(RunState::closing, overdue ? "some actors did not leave" : "");
       break;
     case RunState::closing:
       // Saving a large replay takes as long as it takes: only a lost learner ends the wait.
@@ -359,6 +363,14 @@ void Head::advance() {
     case RunState::ended:
       break;
   }
+}
+
+// Actors that may still send something; those that have been silent for a while are not waited for.
+std::size_t Head::actors_draining() const {
+  return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [&](const Entry& member) {
+    return member.info.role == wire::Role::actor && member.info.state == MemberState::alive &&
+           clock_.now() - member.last_heard < draining_silence;
+  }));
 }
 
 bool Head::finished() const {

@@ -125,6 +125,7 @@ class Head : public Role {
   void watch();
   void report_waiting();
   void write_metrics();
+  [[nodiscard]] std::size_t actors_draining() const;
   [[nodiscard]] std::size_t alive(wire::Role role) const;
   [[nodiscard]] std::int64_t free_index(wire::Role role) const;
   [[nodiscard]] Entry* find(std::uint64_t incarnation);

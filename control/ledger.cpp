@@ -79,6 +79,8 @@ double Ledger::room(Side side) const {
   if (!counting_) return side == Side::insert ? unlimited : 0;
   if (options_.ratio == 0) return unlimited;
   if (side == Side::insert) {
+    // With next to nothing to draw (shards that lost what they held) the learner cannot bring the balance down.
+    if (drawable() < options_.min_size) return unlimited;
     return (options_.window / 2 - balance()) / options_.ratio - static_cast<double>(leased(side));
   }
   return options_.window / 2 + balance() - static_cast<double>(leased(side));

@@ -21,16 +21,6 @@ constexpr Seconds checkpoint_limit{60};
 
 }  // namespace
 
-std::uint64_t layout_hash(const nn::NetworkSpec& spec) {
-  std::string words;
-  for (const auto& tensor : nn::parameter_layout(spec)) {
-    words += tensor.name;
-    for (const auto extent : tensor.shape) words += text(' ', extent);
-    words += ';';
-  }
-  return checksum(bytes_of(words));
-}
-
 Learner::Learner(wire::Context& context, const Clock& clock, Logger& log, LearnerOptions options)
     : context_(context),
       clock_(clock),
@@ -53,6 +43,11 @@ bool Learner::step() {
   if (member_.abandoned()) throw RunError("no head was heard for too long: the learner ends");
   if (!member_.joined()) return any;
   if (!trainer_) {
+    if (member_.state() >= RunState::closing) {  // it ended before anybody described an environment
+      member_.leave(member_.stop_cause());
+      finished_ = true;
+      return any;
+    }
     if (!member_.schema()) return any;
     build();
     any = true;
@@ -108,7 +103,7 @@ void Learner::build() {
   checkpoints_ = fs::path(welcome.run_dir) / "checkpoints";
   const auto& input = environment.observations.front();
   network_ = nn::build_network(options_.network, input.tensor, options_.agent.stack, input.high, environment.actions);
-  layout_ = layout_hash(*network_);
+  layout_ = nn::layout_hash(*network_);
   nn::TrainerOptions trainer;
   const auto& optimizer = options_.learner.optimizer;
   trainer.batch = options_.learner.batch;
@@ -150,6 +145,7 @@ void Learner::build() {
   checkpoint_time_ = clock_.now();
   log_.info("network of ", parameters.size(), " parameters on ", options_.learner.device, ", starting at update ", updates_);
   publish();
+  if (options_.stop.updates > 0 && limit_reached(updates_)) member_.stop_run("updates");
 }
 
 void Learner::load(const fs::path& directory) {
@@ -275,6 +271,7 @@ void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& re
 void Learner::publish() {
   publisher_.publish({member_.epoch(), updates_}, layout_, trainer_->parameters());
   published_ = updates_;
+  member_.set_metric("updates", static_cast<double>(updates_));
 }
 
 void Learner::take_evaluations() {
@@ -353,11 +350,20 @@ void Learner::end() {
     begin_checkpoint();
   }
   if (!ending_ || checkpoint_) return;
+  report_counts();
   member_.leave(member_.stop_cause());
   finished_ = true;
 }
 
 std::uint64_t Learner::weights_hash() { return checksum(std::as_bytes(trainer_->parameters())); }
+
+void Learner::report_counts() {
+  member_.set_metric("updates", static_cast<double>(updates_));
+  auto traffic = publisher_.traffic();
+  traffic += member_.socket().traffic();
+  if (client_) traffic += client_->traffic();
+  member_.set_traffic(traffic);
+}
 
 void Learner::measure(bool waited) {
   const auto now = clock_.now();
@@ -365,7 +371,7 @@ void Learner::measure(bool waited) {
   last_step_ = now;
   if (now - measured_ < measure_every) return;
   const double elapsed = seconds(now - measured_);
-  member_.set_metric("updates", static_cast<double>(updates_));
+  report_counts();
   member_.set_metric("learner_wait_share", seconds(waited_) / elapsed);
   member_.set_metric("learner_train_share", seconds(trained_time_) / elapsed);
   member_.set_metric("skipped_updates", static_cast<double>(skipped_));
@@ -377,10 +383,6 @@ void Learner::measure(bool waited) {
     member_.set_metric("gradient_norm", norm_sum_ / measured_updates_);
     member_.set_metric("q_value", q_sum_ / measured_updates_);
   }
-  auto traffic = publisher_.traffic();
-  traffic += member_.socket().traffic();
-  if (client_) traffic += client_->traffic();
-  member_.set_traffic(traffic);
   measured_ = now;
   waited_ = trained_time_ = Nanoseconds{0};
   loss_sum_ = norm_sum_ = q_sum_ = 0;

@@ -80,6 +80,7 @@ class Learner : public control::Role {
   [[nodiscard]] double beta() const;
   [[nodiscard]] bool wants_batches() const;
   [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
+  void report_counts();
   void measure(bool waited);
 
   wire::Context& context_;
@@ -126,8 +127,5 @@ class Learner : public control::Role {
   double q_sum_ = 0;
   int measured_updates_ = 0;
 };
-
-// Hash of a network's tensor names and shapes: actors refuse weights of another layout.
-[[nodiscard]] std::uint64_t layout_hash(const nn::NetworkSpec& spec);
 
 }  // namespace qanat::learner

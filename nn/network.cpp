@@ -5,6 +5,7 @@
 #include <functional>
 #include <numeric>
 
+#include "core/checksum.h"
 #include "core/error.h"
 
 namespace qanat::nn {
@@ -187,6 +188,16 @@ std::vector<ParameterInfo> parameter_layout(const NetworkSpec& spec) {
 std::size_t parameter_count(const NetworkSpec& spec) {
   const auto layout = parameter_layout(spec);
   return layout.back().offset + layout.back().elements();
+}
+
+std::uint64_t layout_hash(const NetworkSpec& spec) {
+  std::string words;
+  for (const auto& tensor : parameter_layout(spec)) {
+    words += tensor.name;
+    for (const auto extent : tensor.shape) words += text(' ', extent);
+    words += ';';
+  }
+  return checksum(std::as_bytes(std::span(words)));
 }
 
 void initialise(const NetworkSpec& spec, Rng& rng, std::span<float> parameters) {

@@ -88,6 +88,9 @@ struct ParameterInfo {
 [[nodiscard]] std::vector<ParameterInfo> parameter_layout(const NetworkSpec& spec);
 [[nodiscard]] std::size_t parameter_count(const NetworkSpec& spec);
 
+// Hash of the layout's names and shapes: weights of another network are told apart by it.
+[[nodiscard]] std::uint64_t layout_hash(const NetworkSpec& spec);
+
 // PyTorch's default: weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); layer norm 1 and 0.
 // Precondition: parameters.size() == parameter_count(spec).
 void initialise(const NetworkSpec& spec, Rng& rng, std::span<float> parameters);

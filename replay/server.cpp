@@ -182,7 +182,7 @@ bool ShardServer::apply_inserts() {
       pending_.pop_front();
       continue;
     }
-    const bool free = member_.state() >= RunState::draining;
+    const bool free = member_.state() >= RunState::closing;
     if (!free && used_ + steps_in(front) > member_.granted()) break;
     auto& ack = acks[front.peer];
     ack.shard_incarnation = member_.incarnation();

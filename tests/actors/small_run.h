@@ -83,7 +83,7 @@ struct SmallRun {
     std::vector<float> parameters(nn::parameter_count(network));
     Rng rng(seed);
     nn::initialise(network, rng, parameters);
-    publisher.publish({1, version}, layout_hash(network), parameters);
+    publisher.publish({1, version}, nn::layout_hash(network), parameters);
   }
 
  private:

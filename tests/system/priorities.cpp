@@ -1,0 +1,120 @@
+// First priorities: what actors send with their chunks is what the learner computes of the same items with the same
+// weights.
+#include <algorithm>
+#include <cmath>
+
+#include "learner/agent.h"
+#include "nn/backend.h"
+#include "tests/support/catch.h"
+#include "tests/system/world.h"
+
+namespace qanat::system_test {
+namespace {
+
+constexpr double epsilon = 1e-3;
+
+struct Switches {
+  std::string environment;
+  bool rescale = false;
+  bool clip = false;
+};
+
+cli::RunConfig config_of(const Switches& switches) {
+  cli::RunConfig config;
+  config.seed = 21;
+  config.env.id = switches.environment;
+  // Masks too: the largest Q is that of the allowed actions.
+  if (switches.environment == "witness") config.env.options = "dtype=f32,mask=true";
+  config.network.hidden = {24, 24};
+  config.network.dueling = true;
+  config.agent.stack = 2;
+  config.agent.n_step = 3;
+  config.agent.gamma = 0.95;
+  config.agent.value_rescale = switches.rescale;
+  config.agent.reward_clip = switches.clip ? 0.75 : 0;  // below the rewards of both environments
+  config.replay.shards = 2;
+  config.replay.capacity_steps = 20'000;
+  config.replay.min_size = 1;
+  config.replay.ratio = 0;
+  config.replay.priority_epsilon = epsilon;
+  config.actors.count = 2;
+  config.actors.slots = 8;
+  config.actors.chunk_steps = 8;
+  config.actors.exploration.kind = "constant";
+  config.actors.exploration.constant = 0.3;
+  config.learner.batch = 64;
+  return config;
+}
+
+// |TD error| + epsilon by the learner's own means, target := online.
+class Learner {
+ public:
+  explicit Learner(const World& world)
+      : agent_(world.config.agent, epsilon, world.schema.actions, world.schema.has_action_mask),
+        world_(world),
+        backend_(nn::make_backend("reference")) {
+    options_.batch = world.config.learner.batch;
+    options_.td = world.config.agent.td();
+  }
+
+  std::vector<float> priorities(const replay::SampledBatch& batch) {
+    const auto trainer = backend_->trainer(world_.network, options_);  // a new one: the update is not wanted
+    trainer->set_parameters(world_.parameters, world_.parameters);
+    std::vector<float> td_abs(batch.size());
+    trainer->submit(agent_.prepare(batch, 0.4), {.learning_rate = 1e-4});
+    REQUIRE(trainer->collect(td_abs).finite);
+    const auto out = agent_.priorities(td_abs);
+    return {out.begin(), out.end()};
+  }
+
+ private:
+  learner::DqnAgent agent_;
+  const World& world_;
+  std::unique_ptr<nn::Backend> backend_;
+  nn::TrainerOptions options_;
+};
+
+}  // namespace
+
+TEST_CASE("priorities: an actor's first priorities are the learner's own for equal weights, and not constant",
+          "[priorities]") {
+  const auto environment = GENERATE(as<std::string>{}, "CartPole-v1", "witness");
+  const auto rescale = GENERATE(false, true);
+  const auto clip = GENERATE(false, true);
+  World world(config_of({environment, rescale, clip}), "ipc");
+  for (std::size_t i = 0; i < world.actors.size(); ++i) world.start_actor(i, static_cast<std::int64_t>(i) + 1);
+  world.until([&] { return world.stored_rows() >= 2000; });
+
+  Learner learner(world);
+  std::vector<float> actors_own;
+  double largest_difference = 0;
+  bool ends = false;
+  world.draw(20, [&](const replay::SampledBatch& batch) {
+    const auto wanted = learner.priorities(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const auto handle = batch.handle(i);
+      const auto& place = world.logs[handle.shard].at(handle.generation);
+      const auto sent = world.tape->priority(place.stream, place.row);
+      REQUIRE(sent.has_value());  // no item is left to the shard's guess
+      const auto held = world.shard(handle.shard).item(place.stream, place.row);
+      REQUIRE(held.has_value());
+      REQUIRE(held->priority == *sent);
+      // Q-values of two backends: f32 sums of up to 24 products in another order, a few ulp of values below 100.
+      const double scale = 1 + std::abs(wanted[i]);
+      largest_difference = std::max(largest_difference, std::abs(*sent - wanted[i]) / scale);
+      REQUIRE(*sent == Approx(wanted[i]).epsilon(2e-5).margin(2e-5));
+      actors_own.push_back(*sent);
+      ends |= batch.table.steps[i] < 3;
+    }
+  });
+  CHECK(ends);
+  // Far apart, compared with the tolerance above: equal by accident is out of the question.
+  const auto [least, most] = std::minmax_element(actors_own.begin(), actors_own.end());
+  CHECK(*most - *least > 0.05);
+  std::sort(actors_own.begin(), actors_own.end());
+  CHECK(std::unique(actors_own.begin(), actors_own.end()) - actors_own.begin() > 200);
+  INFO("largest relative difference " << largest_difference);
+  CHECK(largest_difference < 2e-5);
+}
+
+}  // namespace qanat::system_test

@@ -6,8 +6,10 @@
 // member that falls silent gives its unused lease back.
 //
 // Once counting, credits are granted so that the balance stays in the window even when every lease is used up,
-// whatever order the reports come in. What may step over the edge: leases from before counting started, and those
-// that a member used although it was given up (it knew nothing of that); both are counted, so the ratio holds.
+// whatever order the reports come in. What may step over the edge: leases from before counting started, those that a
+// member used although it was given up (it knew nothing of that), and inserts while less than `min_size` is drawable
+// (shards that lost what they held), when the learner could not bring the balance down. All are counted, so the ratio
+// holds in the end.
 //
 // Pure arithmetic: no clock, no sockets. One owner.
 #pragma once

@@ -106,6 +106,16 @@ TEST_CASE("run: actors that do not leave hold the end up for no longer than the 
   CHECK(state_of(world) == RunState::closing);
 }
 
+TEST_CASE("run: an actor that has been silent for a while is not waited for when draining") {
+  Running world({.drain_limit = Seconds(60)});
+  world.kill(world.actor);
+  world.head->request_stop("terminated");
+  world.pass(Milliseconds(5000));
+  CHECK(state_of(world) == RunState::draining);
+  world.pass(Milliseconds(1500));
+  CHECK(state_of(world) == RunState::closing);
+}
+
 TEST_CASE("run: only the loss of the learner ends the wait for its last save") {
   Running world({.lost_after = Seconds(30)});
   world.head->request_stop("terminated");
@@ -166,7 +176,9 @@ TEST_CASE("run: draining releases whoever waits for credits") {
   CHECK(world.shard.granted() == 5);
   CHECK(world.learner.granted() == 5);
   world.head->request_stop("terminated");
-  world.pass(Milliseconds(100));
+  world.pass(Milliseconds(200));
+  CHECK(world.shard.granted() == 5);  // the actors must first hear that they are to stop
+  world.pass(Milliseconds(200));
   CHECK(world.shard.granted() == 1000);
   CHECK(world.learner.granted() == 1000);
 }

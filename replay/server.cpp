@@ -86,7 +86,10 @@ bool ShardServer::step() {
   return any;
 }
 
-std::vector<wire::Socket*> ShardServer::sockets() { return {&member_.socket(), &inserts_, &reads_}; }
+std::vector<wire::Socket*> ShardServer::sockets() {
+  if (full()) return {&member_.socket(), &reads_};  // what is not read must not wake us
+  return {&member_.socket(), &inserts_, &reads_};
+}
 
 void ShardServer::request_stop(const std::string& cause) {
   // A shard is told to go by the run's end; a signal of its own takes it out of the run at once.
@@ -112,12 +115,23 @@ void ShardServer::build() {
   log_.info("restored ", shard_->resident_rows(), " rows, ", shard_->items(), " drawable items");
 }
 
+// A checkpoint goes into the run's directory, whoever asks: nobody writes elsewhere by our hand.
+bool ShardServer::within_run(const fs::path& directory) const {
+  const auto run_dir = fs::path(member_.welcome().run_dir).lexically_normal();
+  const auto within = directory.lexically_normal().lexically_relative(run_dir);
+  return !within.empty() && *within.begin() != "..";
+}
+
 fs::path ShardServer::part(const fs::path& directory) const {
   return directory / text("shard-", member_.welcome().index, ".bin");
 }
 
+// Held inserts may fill the ring once over, no more: the rest waits in the sockets, and then with its senders.
+bool ShardServer::full() const { return shard_ && pending_steps_ >= shard_->options().capacity_rows; }
+
 bool ShardServer::receive_inserts() {
   bool any = false;
+  if (full()) return any;
   for (auto& message : inserts_.receive_all()) {
     any = true;
     Pending pending;
@@ -149,8 +163,10 @@ void ShardServer::check(const Pending& pending) const {
   if (pending.columns.size() != columns) {
     throw InputError(text("insert: ", pending.columns.size(), " columns, wanted ", columns));
   }
+  if (pending.head.chunks.empty()) throw InputError("insert: no chunk");
   std::uint64_t rows = 0;
   for (const auto& chunk : pending.head.chunks) {
+    if (chunk.rows == 0) throw InputError("insert: a chunk without rows");
     if (chunk.item_starts.size() != chunk.item_priorities.size()) {
       throw InputError(text("insert: ", chunk.item_starts.size(), " items, ", chunk.item_priorities.size(), " priorities"));
     }
@@ -164,9 +180,12 @@ void ShardServer::check(const Pending& pending) const {
   }
 }
 
-// Env steps in the next chunk: its rows but for last observations.
+// Env steps that the next chunk adds: its rows but for last observations. None when it will be refused or is a repeat,
+// which needs no credit; one that no lease will ever cover must not hold up the others for ever.
 std::uint64_t ShardServer::steps_in(const Pending& pending) const {
   const auto& chunk = pending.head.chunks[pending.next_chunk];
+  if (chunk.rows > shard_->max_chunk_rows()) return 0;
+  if (chunk.sequence != shard_->next_sequence({chunk.incarnation, chunk.slot})) return 0;
   const auto flags = pending.columns.back().bytes().subspan(pending.next_row, chunk.rows);
   return static_cast<std::uint64_t>(std::count_if(flags.begin(), flags.end(), [](std::byte flag) {
     return (static_cast<std::uint8_t>(flag) & flag_last_observation) == 0;
@@ -264,6 +283,11 @@ bool ShardServer::serve_reads() {
         case wire::MessageType::save_request: {
           const auto request = wire::decode<wire::SaveRequest>(message);
           if (request.epoch != member_.epoch()) throw InputError(text("a checkpoint of epoch ", request.epoch));
+          if (!within_run(request.directory)) {
+            auto answer = wire::encode(wire::SaveReply{request.directory, "it is not within the run's directory", 0});
+            (void)reads_.send_to(message.peer, answer);
+            throw InputError(text("a checkpoint into ", request.directory, ", which is not within the run's directory"));
+          }
           saves_.push_back({message.peer, request.directory});
           continue_save();  // now: what comes after this message must not be in it
           break;

@@ -69,6 +69,8 @@ class ShardServer : public control::Role {
   };
 
   void build();
+  [[nodiscard]] bool full() const;
+  [[nodiscard]] bool within_run(const std::filesystem::path& directory) const;
   bool receive_inserts();
   bool apply_inserts();
   [[nodiscard]] std::uint64_t steps_in(const Pending& pending) const;

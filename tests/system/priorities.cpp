@@ -1,6 +1,7 @@
 // First priorities: what actors send with their chunks is what the learner computes of the same items with the same
 // weights.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "learner/agent.h"
@@ -49,12 +50,13 @@ cli::RunConfig config_of(const Switches& switches) {
 // |TD error| + epsilon by the learner's own means, target := online.
 class Learner {
  public:
-  explicit Learner(const World& world)
-      : agent_(world.config.agent, epsilon, world.schema.actions, world.schema.has_action_mask),
+  // `config`: the world's, or a wrong one.
+  Learner(const World& world, const learner::AgentConfig& config)
+      : agent_(config, epsilon, world.schema.actions, world.schema.has_action_mask),
         world_(world),
         backend_(nn::make_backend("reference")) {
     options_.batch = world.config.learner.batch;
-    options_.td = world.config.agent.td();
+    options_.td = config.td();
   }
 
   std::vector<float> priorities(const replay::SampledBatch& batch) {
@@ -85,12 +87,25 @@ TEST_CASE("priorities: an actor's first priorities are the learner's own for equ
   for (std::size_t i = 0; i < world.actors.size(); ++i) world.start_actor(i, static_cast<std::int64_t>(i) + 1);
   world.until([&] { return world.stored_rows() >= 2000; });
 
-  Learner learner(world);
+  Learner learner(world, world.config.agent);
+  // What a learner with one switch the other way would want: the comparison must tell them apart.
+  auto other_rescale = world.config.agent;
+  other_rescale.value_rescale = !rescale;
+  auto other_clip = world.config.agent;
+  other_clip.reward_clip = clip ? 0 : 0.75;
+  std::array<Learner, 2> wrong = {Learner(world, other_rescale), Learner(world, other_clip)};
+  std::array<double, 2> differences{};
   std::vector<float> actors_own;
   double largest_difference = 0;
   bool ends = false;
   world.draw(20, [&](const replay::SampledBatch& batch) {
     const auto wanted = learner.priorities(batch);
+    for (std::size_t w = 0; w < wrong.size(); ++w) {
+      const auto other = wrong[w].priorities(batch);
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        differences[w] = std::max(differences[w], double{std::abs(other[i] - wanted[i])});
+      }
+    }
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const auto handle = batch.handle(i);
       const auto& place = world.logs[handle.shard].at(handle.generation);
@@ -108,6 +123,7 @@ TEST_CASE("priorities: an actor's first priorities are the learner's own for equ
     }
   });
   CHECK(ends);
+  for (const auto difference : differences) CHECK(difference > 0.01);
   // Far apart, compared with the tolerance above: equal by accident is out of the question.
   const auto [least, most] = std::minmax_element(actors_own.begin(), actors_own.end());
   CHECK(*most - *least > 0.05);

@@ -1,0 +1,415 @@
+// A shard under messages that no honest actor or learner sends: it goes on, says no, counts them, and what it holds
+// stays as it was.
+#include <filesystem>
+#include <limits>
+
+#include "cli/roles.h"
+#include "replay/run_schema.h"
+#include "tests/core/temporary_directory.h"
+#include "tests/support/catch.h"
+
+namespace qanat::system_test {
+namespace {
+
+using replay::flag_first;
+using replay::flag_last_observation;
+using replay::flag_terminated;
+
+constexpr std::uint64_t capacity = 400;
+constexpr std::uint64_t actor = 70;
+
+// A head, a shard and a stranger who can talk to both of the shard's services.
+struct Besieged {
+  explicit Besieged(double ratio = 0) {
+    config.replay.shards = 1;
+    config.replay.capacity_steps = capacity;
+    config.replay.ratio = ratio;
+    config.replay.min_size = 1;
+    config.agent.n_step = 1;
+    auto options = cli::head_options(config, directory.path().string());
+    options.bind = {"inproc://head"};
+    options.schema = {{"numbers", {{{"number", DType::f32, {2}}, 0, 1}}, 2, false, 0}};
+    options.metrics_every = Seconds(0.01);
+    head = std::make_unique<control::Head>(context, clock, log, options, nullptr);
+    learners.push_back(learner(1));
+    server = cli::make_replay({context, clock, log, config, member(wire::Role::replay, 50), {"inproc://shard"}});
+    turn(100);
+    REQUIRE(server->shard() != nullptr);
+    insert.connect("inproc://shard-insert");
+    sample.connect("inproc://shard-sample");
+  }
+
+  control::MemberOptions member(wire::Role role, std::uint64_t incarnation) {
+    control::MemberOptions options;
+    options.role = role;
+    options.index = 0;
+    options.incarnation = incarnation;
+    options.head = {"inproc://head"};
+    return options;
+  }
+  std::unique_ptr<control::Member> learner(std::uint64_t incarnation) {
+    return std::make_unique<control::Member>(context, clock, member(wire::Role::learner, incarnation));
+  }
+
+  void turn(int rounds = 40) {
+    for (int i = 0; i < rounds; ++i) {
+      clock.advance(Milliseconds(10));
+      head->step();
+      for (auto& one : learners) one->step();
+      server->step();
+    }
+  }
+
+  // What the shard answers on that service.
+  std::vector<wire::Incoming> ask(wire::Socket& service, wire::Message message) {
+    REQUIRE(service.send(message) == wire::Sent::yes);
+    turn(3);
+    return service.receive_all();
+  }
+  template <class Head>
+  std::vector<wire::Incoming> ask(wire::Socket& service, const Head& asked, std::vector<wire::Frame> parts = {}) {
+    return ask(service, wire::encode(asked, std::move(parts)));
+  }
+
+  [[nodiscard]] const replay::Shard& shard() const { return *server->shard(); }
+  // As the head hears it.
+  double refused() {
+    turn(60);
+    for (const auto& [name, value] : head->status().metrics) {
+      if (name == "refused_messages") return value;
+    }
+    return 0;
+  }
+
+  test::TemporaryDirectory directory;
+  cli::RunConfig config;
+  wire::Context context{0};
+  VirtualClock clock;
+  Logger log{{.who = "siege", .path = directory / "siege.log", .to_stderr = false}};
+  std::unique_ptr<control::Head> head;
+  std::vector<std::unique_ptr<control::Member>> learners;
+  std::unique_ptr<replay::ShardServer> server;
+  wire::Socket insert{context, wire::SocketKind::dealer, {.identity = "stranger"}};
+  wire::Socket sample{context, wire::SocketKind::dealer, {.identity = "stranger"}};
+};
+
+// An insert of one chunk, right as it stands; tests spoil it.
+struct Chunk {
+  wire::Insert head;
+  std::vector<float> numbers;
+  std::vector<std::int32_t> actions;
+  std::vector<float> rewards;
+  std::vector<std::uint8_t> flags;
+
+  Chunk(std::uint32_t stream, std::uint64_t sequence, std::uint64_t first_row, std::size_t rows) {
+    wire::ChunkHead chunk;
+    chunk.incarnation = actor;
+    chunk.slot = stream;
+    chunk.sequence = sequence;
+    chunk.first_row = first_row;
+    chunk.rows = static_cast<std::uint32_t>(rows);
+    chunk.priority_n = 1;
+    head.epoch = 1;
+    head.chunks = {chunk};
+    numbers.assign(rows * 2, 0.5F);
+    actions.assign(rows, 1);
+    rewards.assign(rows, 1);
+    flags.assign(rows, 0);
+    if (first_row == 0 && rows > 0) flags[0] = flag_first;
+  }
+  [[nodiscard]] wire::ChunkHead& chunk() { return head.chunks[0]; }
+  [[nodiscard]] std::vector<wire::Frame> parts() const {
+    std::vector<wire::Frame> out;
+    out.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
+    out.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(actions)));
+    out.push_back(wire::Frame::copy_of(std::span<const float>(rewards)));
+    out.push_back(wire::Frame::copy_of(std::span<const std::uint8_t>(flags)));
+    return out;
+  }
+  [[nodiscard]] wire::Message message() const { return wire::encode(head, parts()); }
+};
+
+std::vector<wire::StreamAck> acks_of(const std::vector<wire::Incoming>& answers) {
+  std::vector<wire::StreamAck> out;
+  for (const auto& answer : answers) {
+    for (const auto& ack : wire::decode<wire::InsertAck>(answer).acks) out.push_back(ack);
+  }
+  return out;
+}
+
+// Ten rows of stream 0, nine items.
+void fill(Besieged& world) {
+  const auto acks = acks_of(world.ask(world.insert, Chunk(0, 0, 0, 10).message()));
+  REQUIRE(acks.size() == 1);
+  REQUIRE(acks[0].status == wire::AckStatus::applied);
+  REQUIRE(world.shard().items() == 9);
+}
+
+wire::SampleReply sampled(Besieged& world, std::uint32_t count, std::uint64_t epoch = 1) {
+  const auto answers = world.ask(world.sample, wire::SampleRequest{epoch, 9, count, 0});
+  REQUIRE(answers.size() == 1);
+  return wire::decode<wire::SampleReply>(answers[0]);
+}
+
+wire::Frame handles(const std::vector<std::uint32_t>& slots, const std::vector<std::uint64_t>& generations) {
+  wire::Frame frame(slots.size() * 4 + generations.size() * 8);
+  std::memcpy(frame.mutable_bytes().data(), slots.data(), slots.size() * 4);
+  std::memcpy(frame.mutable_bytes().data() + slots.size() * 4, generations.data(), generations.size() * 8);
+  return frame;
+}
+
+std::vector<wire::Frame> update_parts(const std::vector<std::uint32_t>& slots,
+                                      const std::vector<std::uint64_t>& generations, const std::vector<float>& values) {
+  std::vector<wire::Frame> out;
+  out.push_back(handles(slots, generations));
+  out.push_back(wire::Frame::copy_of(std::span<const float>(values)));
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("hostile: inserts whose parts do not fit their head are dropped without an answer and counted", "[hostile]") {
+  Besieged world;
+  fill(world);
+  std::vector<wire::Message> messages;
+  const auto spoil = [&](auto how) {
+    Chunk chunk(1, 0, 0, 4);
+    how(chunk);
+    messages.push_back(chunk.message());
+  };
+  spoil([](Chunk& c) { c.numbers.pop_back(); });
+  spoil([](Chunk& c) { c.flags.push_back(0); });
+  spoil([](Chunk& c) { c.actions.clear(); });
+  spoil([](Chunk& c) { c.head.chunks.clear(); });
+  spoil([](Chunk& c) { c.chunk().rows = 0; });
+  spoil([](Chunk& c) { c.chunk().rows = std::numeric_limits<std::uint32_t>::max(); });
+  spoil([](Chunk& c) { c.chunk().item_starts = {0, 1}; });
+  // Two chunks whose rows add up in 32 bits only.
+  spoil([](Chunk& c) {
+    c.head.chunks.push_back(c.chunk());
+    c.head.chunks[1].rows = std::numeric_limits<std::uint32_t>::max() - 3 + 4;
+  });
+  {
+    Chunk chunk(1, 0, 0, 4);
+    auto parts = chunk.parts();
+    parts.pop_back();
+    messages.push_back(wire::encode(chunk.head, std::move(parts)));
+  }
+  for (std::size_t cut : {0, 1, 9, 20}) {
+    auto message = Chunk(1, 0, 0, 4).message();
+    message.head.resize(cut);
+    messages.push_back(std::move(message));
+  }
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, 1, 0}));  // a question to the wrong service
+  messages.push_back({999, {}, {}});
+  const auto count = messages.size();
+  for (auto& message : messages) CHECK(world.ask(world.insert, std::move(message)).empty());
+  CHECK(world.refused() == static_cast<double>(count));
+  CHECK(world.shard().items() == 9);
+  CHECK(world.shard().resident_rows() == 10);
+  CHECK(acks_of(world.ask(world.insert, Chunk(1, 0, 0, 4).message())).at(0).status == wire::AckStatus::applied);
+}
+
+TEST_CASE("hostile: chunks that make no stream are refused with the reason, and nothing of them is kept", "[hostile]") {
+  Besieged world;
+  fill(world);
+  std::vector<std::pair<std::string, Chunk>> cases;
+  const auto add = [&](const std::string& reason, Chunk chunk, auto how) {
+    how(chunk);
+    cases.emplace_back(reason, std::move(chunk));
+  };
+  constexpr auto most = std::numeric_limits<std::uint64_t>::max();
+  const auto infinite = std::numeric_limits<float>::infinity();
+  add("wanted 1", Chunk(0, 5, 10, 2), [](Chunk&) {});
+  add("wanted 1", Chunk(0, most, 10, 2), [](Chunk&) {});
+  add("wanted 10", Chunk(0, 1, 11, 2), [](Chunk&) {});
+  add("wanted 10", Chunk(0, 1, most, 2), [](Chunk&) {});
+  add("rows, wanted 1 to", Chunk(0, 1, 10, capacity / 2 + 1), [](Chunk&) {});
+  add("bits 0 to 3", Chunk(0, 1, 10, 2), [](Chunk& c) { c.flags[1] = 255; });
+  add("no first-row flag", Chunk(0, 1, 10, 2), [](Chunk& c) { c.flags[0] = flag_first; });
+  add("after an episode's end", Chunk(0, 1, 10, 2), [](Chunk& c) { c.flags[0] = flag_last_observation; });
+  add("the last observation alone", Chunk(0, 1, 10, 2), [](Chunk& c) { c.flags[0] = flag_terminated; });
+  const auto price = [](std::uint64_t row, float value) {
+    return [row, value](Chunk& c) {
+      c.chunk().item_starts = {row};
+      c.chunk().item_priorities = {value};
+    };
+  };
+  add("finite", Chunk(0, 1, 10, 2), price(10, std::numeric_limits<float>::quiet_NaN()));
+  add("finite", Chunk(0, 1, 10, 2), price(10, infinite));
+  add("finite", Chunk(0, 1, 10, 2), price(10, -1));
+  add("does not complete", Chunk(0, 1, 10, 2), price(3, 1));
+  add("does not complete", Chunk(0, 1, 10, 2), price(most, 1));
+  for (const auto& [reason, chunk] : cases) {
+    const auto acks = acks_of(world.ask(world.insert, chunk.message()));
+    REQUIRE(acks.size() == 1);
+    INFO(acks[0].reason << " should say: " << reason);
+    CHECK(acks[0].status == wire::AckStatus::refused);
+    CHECK(acks[0].reason.find(reason) != std::string::npos);
+    CHECK(acks[0].next_sequence == 1);
+  }
+  CHECK(world.refused() == static_cast<double>(cases.size()));
+  CHECK(world.shard().items() == 9);
+  CHECK(world.shard().resident_rows() == 10);
+  CHECK(world.shard().counters().refused_chunks == cases.size());
+  CHECK(acks_of(world.ask(world.insert, Chunk(0, 1, 10, 2).message())).at(0).status == wire::AckStatus::applied);
+}
+
+TEST_CASE("hostile: a chunk that no lease would ever cover is refused at once instead of holding up the others",
+          "[hostile]") {
+  Besieged world(1);
+  fill(world);
+  // The ledger counts and nobody draws, so no lease for as many steps as the shard holds could come.
+  const auto acks = acks_of(world.ask(world.insert, Chunk(2, 0, 0, capacity).message()));
+  REQUIRE(acks.size() == 1);
+  CHECK(acks[0].status == wire::AckStatus::refused);
+  CHECK(world.server->quiet());
+  CHECK(acks_of(world.ask(world.insert, Chunk(2, 0, 0, 4).message())).at(0).status == wire::AckStatus::applied);
+}
+
+TEST_CASE("hostile: while inserts are held, what a flood may pile up in the shard is bounded", "[hostile]") {
+  Besieged world(1);
+  fill(world);
+  std::uint64_t sequence = 0;
+  std::uint64_t unsent = 0;
+  for (int i = 0; i < 20'000 && unsent < 100; ++i) {
+    auto message = Chunk(1, sequence, sequence * 50, 50).message();
+    if (world.insert.send(message) == wire::Sent::yes) {
+      ++sequence;
+    } else {
+      ++unsent;  // the flood waits at its source
+    }
+    if (i % 10 == 0) world.turn(1);
+  }
+  CHECK(unsent == 100);
+  // Reads go on meanwhile.
+  CHECK(sampled(world, 5).count == 5);
+  CHECK(world.server->sockets().size() == 2);  // the inserts' socket does not wake the shard
+}
+
+TEST_CASE("hostile: requests of another epoch, of impossible sizes or cut short are dropped and counted", "[hostile]") {
+  Besieged world;
+  fill(world);
+  std::vector<wire::Message> messages;
+  constexpr auto most = std::numeric_limits<std::uint32_t>::max();
+  messages.push_back(wire::encode(wire::SampleRequest{0, 1, 4, 0}));
+  messages.push_back(wire::encode(wire::SampleRequest{2, 1, 4, 0}));
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, (1 << 20) + 1, 0}));
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, most, 0}));
+  auto cut = wire::encode(wire::SampleRequest{1, 1, 4, 0});
+  cut.head.resize(5);
+  messages.push_back(std::move(cut));
+  messages.push_back(Chunk(1, 0, 0, 4).message());  // an insert to the wrong service
+  messages.push_back({999, {}, {}});
+  const auto priorities = [&](wire::PriorityUpdate head, std::vector<wire::Frame> parts) {
+    messages.push_back(wire::encode(head, std::move(parts)));
+  };
+  priorities({0, 50, 1}, update_parts({0}, {0}, {5}));
+  priorities({1, 51, 1}, update_parts({0}, {0}, {5}));  // another shard's life
+  priorities({1, 50, most}, update_parts({0}, {0}, {5}));
+  priorities({1, 50, 2}, update_parts({0}, {0}, {5}));
+  priorities({1, 50, 1}, update_parts({0}, {0}, {5, 5}));
+  priorities({1, 50, 1}, {});
+  messages.push_back(wire::encode(wire::SaveRequest{7, (world.directory / "elsewhere").string()}));
+  const auto before = world.shard().item({actor, 0}, 0)->priority;
+  const auto count = messages.size();
+  for (auto& message : messages) CHECK(world.ask(world.sample, std::move(message)).empty());
+  CHECK(world.refused() == static_cast<double>(count));
+  CHECK(world.shard().items() == 9);
+  CHECK(world.shard().item({actor, 0}, 0)->priority == before);
+  CHECK_FALSE(std::filesystem::exists(world.directory / "elsewhere"));
+  CHECK(sampled(world, 1 << 16).count == 1 << 16);
+}
+
+TEST_CASE("hostile: priorities that are no numbers, or of handles that never were, change nothing", "[hostile]") {
+  Besieged world;
+  fill(world);
+  const auto before = world.shard().mass();
+  constexpr auto far_slot = std::numeric_limits<std::uint32_t>::max();
+  constexpr auto far_generation = std::numeric_limits<std::uint64_t>::max();
+  const auto nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<std::uint32_t> slots = {0, 1, 2, 3, far_slot, capacity, 4, 9, 300};
+  const std::vector<std::uint64_t> generations = {0, 1, 2, 3 + capacity, 0, 0, far_generation, 9, 300};
+  const std::vector<float> values = {nan, -1, std::numeric_limits<float>::infinity(), 7, 7, 7, 7, 7, 7};
+  (void)world.ask(world.sample, wire::PriorityUpdate{1, 50, static_cast<std::uint32_t>(slots.size())},
+                  update_parts(slots, generations, values));
+  CHECK(world.shard().mass() == before);
+  CHECK(world.shard().counters().refused_updates == 3);
+  CHECK(world.shard().counters().stale_updates == 6);
+  (void)world.ask(world.sample, wire::PriorityUpdate{1, 50, 1}, update_parts({0}, {0}, {7}));
+  CHECK(world.shard().item({actor, 0}, 0)->priority == 7);
+}
+
+TEST_CASE("hostile: a checkpoint is not written outside of the run's directory", "[hostile]") {
+  Besieged world;
+  fill(world);
+  const test::TemporaryDirectory outside;
+  for (const auto& directory : {(outside / "x").string(), (world.directory / "..").string() + "/qanat-outside",
+                                std::string("relative"), std::string("/"), std::string()}) {
+    const auto answers = world.ask(world.sample, wire::SaveRequest{1, directory});
+    REQUIRE(answers.size() == 1);
+    CHECK_FALSE(wire::decode<wire::SaveReply>(answers[0]).error.empty());
+  }
+  CHECK_FALSE(std::filesystem::exists(outside / "x"));
+  const auto answers = world.ask(world.sample, wire::SaveRequest{1, (world.directory / "checkpoints/a").string()});
+  REQUIRE(answers.size() == 1);
+  CHECK(wire::decode<wire::SaveReply>(answers[0]).error.empty());
+  CHECK(std::filesystem::exists(world.directory / "checkpoints/a/shard-0.bin"));
+}
+
+TEST_CASE("hostile: a learner that was replaced is refused by the shards", "[hostile]") {
+  Besieged world;
+  fill(world);
+  CHECK(sampled(world, 3, 1).count == 3);
+  world.learners.push_back(world.learner(2));  // takes the place of the first, which is stopped and knows nothing of it
+  std::swap(world.learners[0], world.learners[1]);
+  world.learners.pop_back();
+  world.turn(100);
+  REQUIRE(world.head->status().epoch == 2);
+  CHECK(world.ask(world.sample, wire::SampleRequest{1, 9, 3, 0}).empty());
+  (void)world.ask(world.sample, wire::PriorityUpdate{1, 50, 1}, update_parts({0}, {0}, {7}));
+  CHECK(world.shard().item({actor, 0}, 0)->priority != 7);
+  CHECK(world.refused() == 2);
+  CHECK(sampled(world, 3, 2).count == 3);
+}
+
+TEST_CASE("hostile: thousands of damaged messages leave a shard that works", "[hostile]") {
+  Besieged world;
+  fill(world);
+  Rng rng(5);
+  const auto damage = [&](wire::Message message) {
+    for (auto flips = 1 + rng.below(4); flips > 0; --flips) {
+      std::span<std::byte> bytes = message.head;
+      const auto part = rng.below(message.parts.size() + 2);
+      if (part < message.parts.size()) bytes = message.parts[part].mutable_bytes();
+      if (!bytes.empty()) bytes[rng.below(bytes.size())] ^= std::byte{static_cast<unsigned char>(1U << rng.below(8))};
+    }
+    if (rng.below(4) == 0 && !message.head.empty()) message.head.resize(rng.below(message.head.size()));
+    if (rng.below(8) == 0 && !message.parts.empty()) message.parts.pop_back();
+    return message;
+  };
+  // Right in all but the damage, so that it gets as far as it can; streams that no chunk belongs to yet.
+  for (std::uint32_t i = 0; i < 4000; ++i) {
+    Chunk chunk(100 + i, 0, 0, 4);
+    chunk.chunk().item_starts = {0, 1, 2};
+    chunk.chunk().item_priorities = {1, 2, 3};
+    auto insert = damage(chunk.message());
+    auto request = damage(wire::encode(wire::SampleRequest{1, i, 4, 1}));
+    auto update = damage(wire::encode(wire::PriorityUpdate{1, 50, 2}, update_parts({0, 1}, {0, 1}, {1, 2})));
+    (void)world.insert.send(insert);
+    (void)world.sample.send(request);
+    (void)world.sample.send(update);
+    if (i % 8 == 0) world.turn(1);
+    (void)world.insert.receive_all();
+    (void)world.sample.receive_all();
+  }
+  world.turn(20);
+  (void)world.insert.receive_all();
+  (void)world.sample.receive_all();
+  CHECK(world.refused() > 1000);
+  CHECK(world.shard().resident_rows() <= capacity);
+  CHECK(acks_of(world.ask(world.insert, Chunk(1, 0, 0, 4).message())).at(0).status == wire::AckStatus::applied);
+  CHECK(sampled(world, 50).count == 50);
+}
+
+}  // namespace qanat::system_test

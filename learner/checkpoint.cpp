@@ -27,7 +27,8 @@ void write_with_checksum(const fs::path& file, ByteWriter& out) {
 // The bytes without their checksum, which must fit.
 std::vector<std::byte> read_with_checksum(const fs::path& file) {
   auto bytes = read_file(file);
-  if (bytes.size() < sizeof(std::uint64_t)) throw InputError(text(file.string(), ": is only ", bytes.size(), " bytes long"));
+  if (bytes.size() < sizeof(std::uint64_t))
+    throw InputError(text(file.string(), ": is only ", bytes.size(), " bytes long"));
   std::uint64_t wanted = 0;
   std::memcpy(&wanted, bytes.data() + bytes.size() - sizeof wanted, sizeof wanted);
   bytes.resize(bytes.size() - sizeof wanted);
@@ -82,11 +83,13 @@ std::vector<float> load_weights(const fs::path& file, const nn::NetworkSpec& spe
     } else if (it->second.shape != tensor.shape || it->second.values.size() != tensor.elements()) {
       wrong += text("\n  ", tensor.name, ": saw ", shape_text(it->second.shape), ", wanted ", shape_text(tensor.shape));
     } else {
-      std::copy(it->second.values.begin(), it->second.values.end(), parameters.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
+      std::copy(it->second.values.begin(), it->second.values.end(),
+                parameters.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
     }
     if (it != found.end()) found.erase(it);
   }
-  for (const auto& [name, tensor] : found) wrong += text("\n  ", name, ": in the file only, ", shape_text(tensor.shape));
+  for (const auto& [name, tensor] : found)
+    wrong += text("\n  ", name, ": in the file only, ", shape_text(tensor.shape));
   if (!wrong.empty()) throw ConfigError(text(file.string(), ": the weights are of another network:", wrong));
   return parameters;
 }
@@ -185,7 +188,8 @@ void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
   }
 }
 
-void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters, const Best& best) {
+void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters,
+               const Best& best) {
   make_directories(checkpoints / "best");
   save_weights(checkpoints / "best" / "weights.bin", spec, parameters);
   const nlohmann::json json = {{"updates", best.updates},

@@ -29,7 +29,8 @@ struct AgentConfig {
     v.field("double_q", double_q, "Choose the next action by the online network (van Hasselt et al., 2016).");
     v.field("huber", huber, "Huber loss; false: squared error.");
     v.field("huber_delta", huber_delta, "Where the Huber loss turns linear, in units of the target.", {.low = 1e-6});
-    v.field("reward_clip", reward_clip, "Clip rewards to [-x, x] when training; 0: off. Reported returns stay raw.", {.low = 0});
+    v.field("reward_clip", reward_clip, "Clip rewards to [-x, x] when training; 0: off. Reported returns stay raw.",
+            {.low = 0});
     v.field("value_rescale", value_rescale, "Learn h(value) instead of the value (Pohlen et al., 2018).");
     v.field("rescale_epsilon", rescale_epsilon, "Epsilon of h.", {.low = 0});
   }
@@ -54,7 +55,8 @@ struct OptimizerConfig {
   void describe(ConfigVisitor& v) {
     v.field("kind", kind, "Both as PyTorch defines them.", {"adam", "rmsprop"});
     v.field("learning_rate", learning_rate, "Step size at the first update.", {.low = 0});
-    v.field("final_learning_rate", final_learning_rate, "Step size after anneal_updates, linear in between. -1: constant.");
+    v.field("final_learning_rate", final_learning_rate,
+            "Step size after anneal_updates, linear in between. -1: constant.");
     v.field("anneal_updates", anneal_updates, "Updates over which the step size is annealed. 0: constant.", {.low = 0});
     v.field("beta1", beta1, "Adam: decay of the first moment.", {.low = 0, .high = 1});
     v.field("beta2", beta2, "Adam: decay of the second moment.", {.low = 0, .high = 1});
@@ -79,7 +81,8 @@ struct LearnerConfig {
             {"cpu", "reference"});
     v.field("batch", batch, "Items an update.", {.low = 1, .high = 65536});
     v.field("prefetch", prefetch, "Batches requested ahead.", {.low = 1, .high = 64});
-    v.field("target_update_every", target_update_every, "Updates between hard copies to the target network; 0: none.", {.low = 0});
+    v.field("target_update_every", target_update_every, "Updates between hard copies to the target network; 0: none.",
+            {.low = 0});
     v.field("target_tau", target_tau, "Soft target update each update: target += tau (online - target). 1: off.",
             {.low = 0, .high = 1});
     v.field("publish_every", publish_every, "Updates between two weight versions for the actors.", {.low = 1});
@@ -111,7 +114,8 @@ struct StopConfig {
   void describe(ConfigVisitor& v) {
     v.field("env_steps", env_steps, "End after so many env steps; 0: never.", {.low = 0});
     v.field("updates", updates, "End after so many updates; 0: never.", {.low = 0});
-    v.field("wall_seconds", wall_seconds, "End after so many seconds of training, over all resumptions; 0: never.", {.low = 0});
+    v.field("wall_seconds", wall_seconds, "End after so many seconds of training, over all resumptions; 0: never.",
+            {.low = 0});
     v.field("at_target_score", at_target_score, "End when a periodic evaluation's mean reaches target_score.");
     v.field("target_score", target_score, "See at_target_score; raw return.");
   }

@@ -143,7 +143,8 @@ void Learner::build() {
   td_abs_.resize(static_cast<std::size_t>(options_.learner.batch));
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
-  log_.info("network of ", parameters.size(), " parameters on ", options_.learner.device, ", starting at update ", updates_);
+  log_.info("network of ", parameters.size(), " parameters on ", options_.learner.device, ", starting at update ",
+            updates_);
   publish();
   if (options_.stop.updates > 0 && limit_reached(updates_)) member_.stop_run("updates");
 }
@@ -248,9 +249,11 @@ void Learner::train(replay::SampledBatch batch) {
   const auto& checkpoint = options_.checkpoint;
   const bool by_count = checkpoint.every_updates > 0 &&
                         updates_ - checkpoint_updates_ >= static_cast<std::uint64_t>(checkpoint.every_updates);
-  const bool by_time = checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
+  const bool by_time =
+      checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
   if (by_count || by_time) begin_checkpoint();
-  if (options_.stop.updates > 0 && updates_ >= static_cast<std::uint64_t>(options_.stop.updates)) member_.stop_run("updates");
+  if (options_.stop.updates > 0 && updates_ >= static_cast<std::uint64_t>(options_.stop.updates))
+    member_.stop_run("updates");
 }
 
 void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& result) {
@@ -263,9 +266,9 @@ void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& re
     const auto handle = batch.handle(i);
     handles += text(i ? ", " : "", handle.shard, '/', handle.slot, '/', handle.generation);
   }
-  throw RunError(text(most_skipped_in_a_row, " updates in a row were not finite (loss ", result.loss, "); items (shard/slot/generation) ",
-                      handles, batch.size() > 8 ? ", ..." : "", "; the last good checkpoint is ",
-                      newest_checkpoint_.empty() ? "none" : newest_checkpoint_));
+  throw RunError(text(most_skipped_in_a_row, " updates in a row were not finite (loss ", result.loss,
+                      "); items (shard/slot/generation) ", handles, batch.size() > 8 ? ", ..." : "",
+                      "; the last good checkpoint is ", newest_checkpoint_.empty() ? "none" : newest_checkpoint_));
 }
 
 void Learner::publish() {
@@ -276,8 +279,8 @@ void Learner::publish() {
 
 void Learner::take_evaluations() {
   for (const auto& [report, parameters] : publisher_.take_evaluations()) {
-    log_.info("evaluation of update ", report.version.version, ": mean ", report.mean, " +- ", report.standard_error, " over ",
-              report.episodes, " episodes");
+    log_.info("evaluation of update ", report.version.version, ": mean ", report.mean, " +- ", report.standard_error,
+              " over ", report.episodes, " episodes");
     member_.set_metric("evaluation_mean", report.mean);
     member_.set_metric("evaluation_update", static_cast<double>(report.version.version));
     if (!parameters.empty() && (!has_best_ || report.mean >= best_score_)) {
@@ -324,8 +327,8 @@ void Learner::continue_checkpoint() {
   if (const auto reply = member_.take_save()) note(*reply, "head");
   if (!checkpoint_) return;
   if (!checkpoint_->error.empty() || clock_.now() - checkpoint_->started > checkpoint_limit) {
-    log_.error("checkpoint ", checkpoint_->directory.string(), " failed: ",
-               checkpoint_->error.empty() ? "not all parts came in time" : checkpoint_->error);
+    log_.error("checkpoint ", checkpoint_->directory.string(),
+               " failed: ", checkpoint_->error.empty() ? "not all parts came in time" : checkpoint_->error);
     checkpoint_.reset();
   } else if (checkpoint_->waiting == 0) {
     complete_checkpoint();

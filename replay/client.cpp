@@ -20,7 +20,8 @@ ReplayClient::ReplayClient(wire::Context& context, const Clock& clock, ClientOpt
 void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
   std::vector<Shard> next;
   for (const auto& address : shards) {
-    const auto found = std::find_if(shards_.begin(), shards_.end(), [&](const Shard& s) { return s.address == address; });
+    const auto found =
+        std::find_if(shards_.begin(), shards_.end(), [&](const Shard& s) { return s.address == address; });
     if (found != shards_.end()) {
       next.push_back(std::move(*found));
       shards_.erase(found);
@@ -110,7 +111,8 @@ bool ReplayClient::allot(Batch& batch, std::uint32_t draws) {
   if (total_items == 0) return false;
   const auto weight = [&](const Shard& shard) {
     if (!shard.known || shard.silent) return 0.0;
-    return total_mass > 0 ? static_cast<double>(shard.mass) / total_mass : static_cast<double>(shard.items) / total_items;
+    return total_mass > 0 ? static_cast<double>(shard.mass) / total_mass
+                          : static_cast<double>(shard.items) / total_items;
   };
   std::vector<std::uint32_t> counts(shards_.size(), 0);
   for (std::uint32_t i = 0; i < draws; ++i) {
@@ -185,8 +187,8 @@ void ReplayClient::check_parts(const wire::SampleReply& reply, const wire::Incom
   }
   for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
     if (message.parts[c + 1].size() != reply.rows * row_bytes_[c]) {
-      throw InputError(text("sample reply: column ", c, " has ", message.parts[c + 1].size(), " bytes, wanted ", reply.rows,
-                            " rows of ", row_bytes_[c]));
+      throw InputError(text("sample reply: column ", c, " has ", message.parts[c + 1].size(), " bytes, wanted ",
+                            reply.rows, " rows of ", row_bytes_[c]));
     }
   }
 }
@@ -204,7 +206,8 @@ void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& 
 std::optional<SampledBatch> ReplayClient::take() {
   if (pending_.empty()) return std::nullopt;
   const auto& parts = pending_.front().parts;
-  if (!std::all_of(parts.begin(), parts.end(), [](const Part& part) { return part.reply.has_value(); })) return std::nullopt;
+  if (!std::all_of(parts.begin(), parts.end(), [](const Part& part) { return part.reply.has_value(); }))
+    return std::nullopt;
   SampledBatch out = std::exchange(spare_, {});
   assemble(pending_.front(), out);
   pending_.pop_front();
@@ -247,8 +250,9 @@ void ReplayClient::assemble(const Batch& batch, SampledBatch& out) {
     append(out.table.steps, table.steps);
     append(out.table.terminal, table.terminal);
     for (std::size_t i = 0; i < table.count(); ++i) {
-      const double local = part.reply->mass > 0 ? static_cast<double>(table.leaves[i]) / static_cast<double>(part.reply->mass)
-                                                : 1.0 / static_cast<double>(std::max<std::uint64_t>(1, part.reply->items));
+      const double local = part.reply->mass > 0
+                               ? static_cast<double>(table.leaves[i]) / static_cast<double>(part.reply->mass)
+                               : 1.0 / static_cast<double>(std::max<std::uint64_t>(1, part.reply->items));
       out.probability.push_back(part.share * local);
       out.shard.push_back(static_cast<std::uint32_t>(part.shard));
       out.incarnations.push_back(part.incarnation);
@@ -279,8 +283,9 @@ void ReplayClient::update_priorities(const SampledBatch& batch, std::span<const 
     std::vector<wire::Frame> parts;
     parts.push_back(std::move(handles));
     parts.push_back(wire::Frame::copy_of(std::span<const float>(values)));
-    auto message = wire::encode(
-        wire::PriorityUpdate{epoch_, shard.address.incarnation, static_cast<std::uint32_t>(slots.size())}, std::move(parts));
+    auto message =
+        wire::encode(wire::PriorityUpdate{epoch_, shard.address.incarnation, static_cast<std::uint32_t>(slots.size())},
+                     std::move(parts));
     (void)shard.socket->send(message);  // a lost update leaves an older priority, nothing worse
   }
 }

@@ -1,5 +1,6 @@
-#include "core/error.h"
 #include "replay/sample_table.h"
+
+#include "core/error.h"
 
 namespace qanat::replay {
 namespace {

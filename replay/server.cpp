@@ -168,14 +168,15 @@ void ShardServer::check(const Pending& pending) const {
   for (const auto& chunk : pending.head.chunks) {
     if (chunk.rows == 0) throw InputError("insert: a chunk without rows");
     if (chunk.item_starts.size() != chunk.item_priorities.size()) {
-      throw InputError(text("insert: ", chunk.item_starts.size(), " items, ", chunk.item_priorities.size(), " priorities"));
+      throw InputError(
+          text("insert: ", chunk.item_starts.size(), " items, ", chunk.item_priorities.size(), " priorities"));
     }
     rows += chunk.rows;
   }
   for (std::size_t c = 0; c < columns; ++c) {
     if (pending.columns[c].size() != rows * shard_->column_bytes(c)) {
-      throw InputError(text("insert: column ", c, " has ", pending.columns[c].size(), " bytes, wanted ", rows, " rows of ",
-                            shard_->column_bytes(c)));
+      throw InputError(text("insert: column ", c, " has ", pending.columns[c].size(), " bytes, wanted ", rows,
+                            " rows of ", shard_->column_bytes(c)));
     }
   }
 }
@@ -278,21 +279,27 @@ bool ShardServer::serve_reads() {
     any = true;
     try {
       switch (static_cast<wire::MessageType>(message.type)) {
-        case wire::MessageType::sample_request: serve_sample(message); break;
-        case wire::MessageType::priority_update: serve_priorities(message); break;
+        case wire::MessageType::sample_request:
+          serve_sample(message);
+          break;
+        case wire::MessageType::priority_update:
+          serve_priorities(message);
+          break;
         case wire::MessageType::save_request: {
           const auto request = wire::decode<wire::SaveRequest>(message);
           if (request.epoch != member_.epoch()) throw InputError(text("a checkpoint of epoch ", request.epoch));
           if (!within_run(request.directory)) {
             auto answer = wire::encode(wire::SaveReply{request.directory, "it is not within the run's directory", 0});
             (void)reads_.send_to(message.peer, answer);
-            throw InputError(text("a checkpoint into ", request.directory, ", which is not within the run's directory"));
+            throw InputError(
+                text("a checkpoint into ", request.directory, ", which is not within the run's directory"));
           }
           saves_.push_back({message.peer, request.directory});
           continue_save();  // now: what comes after this message must not be in it
           break;
         }
-        default: throw InputError(text("type ", message.type, " is not for a shard"));
+        default:
+          throw InputError(text("type ", message.type, " is not for a shard"));
       }
     } catch (const InputError& error) {
       ++refused_;
@@ -318,7 +325,8 @@ void ShardServer::serve_sample(const wire::Incoming& message) {
   if (request.epoch != member_.epoch()) {
     throw InputError(text("a learner of epoch ", request.epoch, " asks; this is epoch ", member_.epoch()));
   }
-  if (request.count > 1 << 20) throw InputError(text("sample request for ", request.count, " items, wanted at most 2^20"));
+  if (request.count > 1 << 20)
+    throw InputError(text("sample request for ", request.count, " items, wanted at most 2^20"));
   other_shards_max_ = request.max_priority > 0 && std::isfinite(request.max_priority) ? request.max_priority : -1;
   auto reply = state_reply(request);
   std::vector<wire::Frame> parts;
@@ -417,7 +425,8 @@ void ShardServer::report() {
   member_.set_metric("replay_items", static_cast<double>(shard_->items()));
   member_.set_metric("replay_rows", static_cast<double>(shard_->resident_rows()));
   member_.set_metric("stale_priority_updates", static_cast<double>(counters.stale_updates));
-  member_.set_metric("refused_messages", static_cast<double>(refused_ + inserts_.traffic().refused + reads_.traffic().refused));
+  member_.set_metric("refused_messages",
+                     static_cast<double>(refused_ + inserts_.traffic().refused + reads_.traffic().refused));
   auto traffic = inserts_.traffic();
   traffic += reads_.traffic();
   traffic += member_.socket().traffic();

@@ -100,7 +100,7 @@ class ShardServer : public control::Role {
   std::deque<Pending> pending_;
   std::uint64_t pending_steps_ = 0;
   std::uint64_t largest_message_steps_ = 0;
-  std::uint64_t used_ = 0;  // steps inserted by this process
+  std::uint64_t used_ = 0;                                    // steps inserted by this process
   std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
   float other_shards_max_ = -1;
   std::uint64_t refused_ = 0;

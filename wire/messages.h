@@ -160,8 +160,8 @@ struct JoinReply {
   std::int64_t index = 0;
   std::uint64_t epoch = 0;
   std::uint64_t start_count = 0;  // how often this role and index was started before; part of its seed
-  std::string run_dir;      // on the head's machine
-  std::string resume_from;  // checkpoint directory, or empty
+  std::string run_dir;            // on the head's machine
+  std::string resume_from;        // checkpoint directory, or empty
   template <class A>
   void serialize(A& a) {
     a(accepted, reason, index, epoch, start_count, run_dir, resume_from);
@@ -173,11 +173,11 @@ struct Heartbeat {
   std::uint64_t incarnation = 0;
   std::uint64_t directory_version = 0;  // the newest one known to the sender
   bool has_schema = false;
-  std::vector<std::pair<std::string, double>> metrics;  // newest values, not increments
+  std::vector<std::pair<std::string, double>> metrics;    // newest values, not increments
   std::vector<std::pair<double, std::int64_t>> episodes;  // (return, length) ended since the last heartbeat
-  std::array<std::uint64_t, 5> traffic{};               // messages in, out, bytes in, out, refused
-  std::string stop_cause;  // set by a role that met a stop condition (learner)
-  std::string checkpoint;  // the newest complete checkpoint (learner)
+  std::array<std::uint64_t, 5> traffic{};                 // messages in, out, bytes in, out, refused
+  std::string stop_cause;                                 // set by a role that met a stop condition (learner)
+  std::string checkpoint;                                 // the newest complete checkpoint (learner)
   template <class A>
   void serialize(A& a) {
     a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint);
@@ -216,7 +216,7 @@ struct Leave {
 struct LedgerReport {
   static constexpr auto type = MessageType::ledger_report;
   std::uint64_t incarnation = 0;
-  std::uint64_t used = 0;      // inserted or drawn so far by this incarnation
+  std::uint64_t used = 0;  // inserted or drawn so far by this incarnation
   // What it will surely use in all by the time it asks again: a lease is not taken back from a living member, so
   // credits asked for and not used hold up the others.
   std::uint64_t wanted = 0;
@@ -313,7 +313,7 @@ struct SampleReply {
   std::uint64_t shard_incarnation = 0;
   std::uint32_t count = 0;  // as asked, or 0 when nothing is drawable
   std::uint32_t rows = 0;
-  std::uint64_t mass = 0;   // at the moment of the draw; 0: drawn uniformly by count
+  std::uint64_t mass = 0;  // at the moment of the draw; 0: drawn uniformly by count
   std::uint64_t items = 0;
   float max_priority = 0;
   template <class A>

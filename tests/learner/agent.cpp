@@ -25,7 +25,8 @@ replay::SampledBatch random_batch(Rng& rng, std::size_t size, std::int64_t actio
   for (std::size_t i = 0; i < size; ++i) {
     batch.table.steps[i] = static_cast<std::uint8_t>(1 + rng.below(n));
     batch.table.terminal[i] = static_cast<std::uint8_t>(rng.below(2));
-    for (std::size_t k = 0; k < batch.table.steps[i]; ++k) batch.table.rewards[i * n + k] = static_cast<float>(rng.normal() * 3);
+    for (std::size_t k = 0; k < batch.table.steps[i]; ++k)
+      batch.table.rewards[i * n + k] = static_cast<float>(rng.normal() * 3);
     for (std::size_t k = 0; k < 2; ++k) {
       batch.table.state[i * 2 + k] = static_cast<std::uint32_t>(rng.below(10));
       batch.table.next_state[i * 2 + k] = static_cast<std::uint32_t>(rng.below(10));
@@ -74,7 +75,8 @@ TEST_CASE("agent: the rarest item of the batch has weight 1, and beta 0 gives ev
   Rng rng(12);
   DqnAgent agent(AgentConfig{}, 1e-3, 4, false);
   auto batch = random_batch(rng, 32, 4);
-  const auto rarest = static_cast<std::size_t>(std::min_element(batch.probability.begin(), batch.probability.end()) - batch.probability.begin());
+  const auto rarest = static_cast<std::size_t>(std::min_element(batch.probability.begin(), batch.probability.end()) -
+                                               batch.probability.begin());
   CHECK(agent.prepare(batch, 0.7).weight[rarest] == 1.0F);
   const auto flat = agent.prepare(batch, 0);
   CHECK(std::all_of(flat.weight, flat.weight + 32, [](float w) { return w == 1.0F; }));
@@ -88,7 +90,8 @@ TEST_CASE("agent: the mask of the next state is that of the newest row of its st
   REQUIRE(made.next_mask != nullptr);
   for (std::size_t i = 0; i < 16; ++i) {
     for (std::size_t a = 0; a < 4; ++a) {
-      CHECK(made.next_mask[i * 4 + a] == static_cast<std::uint8_t>(batch.columns[1][batch.table.next_state[i * 2 + 1] * 4 + a]));
+      CHECK(made.next_mask[i * 4 + a] ==
+            static_cast<std::uint8_t>(batch.columns[1][batch.table.next_state[i * 2 + 1] * 4 + a]));
     }
   }
 }

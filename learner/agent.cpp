@@ -17,7 +17,7 @@ nn::QBatch DqnAgent::prepare(const replay::SampledBatch& batch, double beta) {
   returns_.resize(size);
   bootstrap_.resize(size);
   weights_.resize(size);
-  double largest = 0;
+  const double rarest = *std::min_element(batch.probability.begin(), batch.probability.end());
   for (std::size_t i = 0; i < size; ++i) {
     double discount = 1;
     double sum = 0;
@@ -29,11 +29,9 @@ nn::QBatch DqnAgent::prepare(const replay::SampledBatch& batch, double beta) {
     }
     returns_[i] = static_cast<float>(sum);
     bootstrap_[i] = table.terminal[i] ? 0.0F : static_cast<float>(discount);
-    const double weight = std::pow(static_cast<double>(batch.items) * batch.probability[i], -beta);
-    weights_[i] = static_cast<float>(weight);
-    largest = std::max(largest, weight);
+    // N cancels against the largest weight, which is the rarest item's.
+    weights_[i] = static_cast<float>(std::pow(rarest / batch.probability[i], beta));
   }
-  for (auto& weight : weights_) weight = static_cast<float>(weight / largest);
 
   nn::QBatch out;
   out.size = static_cast<std::int64_t>(size);

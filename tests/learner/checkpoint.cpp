@@ -110,7 +110,7 @@ TEST_CASE("checkpoint: weights of another network are refused with every tensor 
   save_weights(file, spec, parameters);
   CHECK(load_weights(file, spec) == parameters);
   const auto wider = message_of([&] { (void)load_weights(file, network(16)); });
-  CHECK(wider.find("layers.0.weight: saw [8, 4], wanted [16, 4]") != std::string::npos);
+  CHECK(wider.find("layers.0.weight: saw [4, 8], wanted [4, 16]") != std::string::npos);
   CHECK(wider.find("layers.0.bias: saw [8], wanted [16]") != std::string::npos);
   const auto dueling = message_of([&] { (void)load_weights(file, network(8, true)); });
   CHECK(dueling.find("value.weight: missing in the file") != std::string::npos);

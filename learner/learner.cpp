@@ -370,7 +370,8 @@ void Learner::report_counts() {
 
 void Learner::measure(bool waited) {
   const auto now = clock_.now();
-  if (waited) waited_ += now - last_step_;
+  if (waiting_) waited_ += now - last_step_;  // the sleep that followed a step without a batch
+  waiting_ = waited;
   last_step_ = now;
   if (now - measured_ < measure_every) return;
   const double elapsed = seconds(now - measured_);

@@ -120,6 +120,7 @@ class Learner : public control::Role {
   // Since the last metrics.
   Nanoseconds measured_;
   Nanoseconds waited_{0};
+  bool waiting_ = false;
   Nanoseconds trained_time_{0};
   Nanoseconds last_step_;
   double loss_sum_ = 0;

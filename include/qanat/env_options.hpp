@@ -67,7 +67,8 @@ class Options {
 
   [[nodiscard]] std::string text(const std::string& key, std::string fallback) const {
     const std::string* value = find(key);
-    return value == nullptr ? std::move(fallback) : *value;
+    if (value != nullptr) return *value;
+    return fallback;
   }
 
   // Throws std::invalid_argument when a key was given that no getter has asked for.

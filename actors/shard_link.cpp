@@ -9,6 +9,7 @@ namespace qanat::actors {
 namespace {
 
 constexpr int longest_patience = 16;  // times resend_after
+constexpr int most_tries = 3;         // to bring a chunk that the shard says is missing
 
 }  // namespace
 
@@ -103,18 +104,24 @@ void ShardLink::take_in(const wire::StreamAck& ack, Events& events) {
 }
 
 // A message lost with a connection leaves a gap: the shard refuses what came after it, and everything is sent again.
-// But when what it wants is the only chunk in flight, or it refuses again after that was resent, it is the chunk or the
-// stream itself that the shard will not have.
+// When what it wants is the only chunk in flight, it is that chunk or the stream itself that the shard will not have.
+// With later ones in flight the answer does not say which of them it is about, and after a pause of either side it may
+// be one of before the resend, however late: only a chunk still wanted after several resends counts as refused.
 void ShardLink::refuse(const wire::StreamAck& ack, Stream& stream, Events& events) {
   const auto now = clock_.now();
   const bool gap = ack.next_sequence == stream.acked && stream.queued > ack.next_sequence + 1;
   if (gap && stream.missing != ack.next_sequence) {
     stream.missing = ack.next_sequence;
+    stream.tries = 0;
+  } else if (stream.missing && now - stream.missing_since < options_.resend_after) {
+    return;  // of the same gap
+  }
+  if (gap && stream.tries < most_tries) {
+    ++stream.tries;
     stream.missing_since = now;
     resend_all();
     return;
   }
-  if (stream.missing && now - stream.missing_since < options_.resend_after) return;  // of the same gap
   Refusal refusal;
   refusal.stream = ack.slot;
   refusal.from_the_start = stream.acked == 0;

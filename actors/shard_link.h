@@ -72,6 +72,7 @@ class ShardLink {
     std::uint64_t queued = 0;
     bool refused = false;
     std::optional<std::uint64_t> missing;  // what the shard said was missing when later ones came
+    int tries = 0;                         // to bring it
     Nanoseconds missing_since{0};
   };
 

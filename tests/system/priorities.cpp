@@ -98,30 +98,33 @@ TEST_CASE("priorities: an actor's first priorities are the learner's own for equ
   std::vector<float> actors_own;
   double largest_difference = 0;
   bool ends = false;
-  world.draw(20, [&](const replay::SampledBatch& batch) {
-    const auto wanted = learner.priorities(batch);
-    for (std::size_t w = 0; w < wrong.size(); ++w) {
-      const auto other = wrong[w].priorities(batch);
-      for (std::size_t i = 0; i < batch.size(); ++i) {
-        differences[w] = std::max(differences[w], double{std::abs(other[i] - wanted[i])});
-      }
-    }
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      const auto handle = batch.handle(i);
-      const auto& place = world.logs[handle.shard].at(handle.generation);
-      const auto sent = world.tape->priority(place.stream, place.row);
-      REQUIRE(sent.has_value());  // no item is left to the shard's guess
-      const auto held = world.shard(handle.shard).item(place.stream, place.row);
-      REQUIRE(held.has_value());
-      REQUIRE(held->priority == *sent);
-      // Q-values of two backends: f32 sums of up to 24 products in another order, a few ulp of values below 100.
-      const double scale = 1 + std::abs(wanted[i]);
-      largest_difference = std::max(largest_difference, std::abs(*sent - wanted[i]) / scale);
-      REQUIRE(*sent == Approx(wanted[i]).epsilon(2e-5).margin(2e-5));
-      actors_own.push_back(*sent);
-      ends |= batch.table.steps[i] < 3;
-    }
-  });
+  world.draw(
+      20,
+      [&](const replay::SampledBatch& batch) {
+        const auto wanted = learner.priorities(batch);
+        for (std::size_t w = 0; w < wrong.size(); ++w) {
+          const auto other = wrong[w].priorities(batch);
+          for (std::size_t i = 0; i < batch.size(); ++i) {
+            differences[w] = std::max(differences[w], double{std::abs(other[i] - wanted[i])});
+          }
+        }
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+          const auto handle = batch.handle(i);
+          const auto& place = world.logs[handle.shard].at(handle.generation);
+          const auto sent = world.tape->priority(place.stream, place.row);
+          REQUIRE(sent.has_value());  // no item is left to the shard's guess
+          const auto held = world.shard(handle.shard).item(place.stream, place.row);
+          REQUIRE(held.has_value());
+          REQUIRE(held->priority == *sent);
+          // Q-values of two backends: f32 sums of up to 24 products in another order, a few ulp of values below 100.
+          const double scale = 1 + std::abs(wanted[i]);
+          largest_difference = std::max(largest_difference, std::abs(*sent - wanted[i]) / scale);
+          REQUIRE(*sent == Approx(wanted[i]).epsilon(2e-5).margin(2e-5));
+          actors_own.push_back(*sent);
+          ends |= batch.table.steps[i] < 3;
+        }
+      },
+      0);
   CHECK(ends);
   for (const auto difference : differences) CHECK(difference > 0.01);
   // Far apart, compared with the tolerance above: equal by accident is out of the question.

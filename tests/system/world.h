@@ -37,19 +37,21 @@ class World {
   }
   // New random parameters for the actors.
   void publish(std::uint64_t version);
-  // Asks for batches and hands them to `take` as they come.
+  // Asks for batches and hands them to `take` as they come; 0 actor steps: nothing is inserted meanwhile.
   template <class Take>
-  void draw(std::size_t batches, Take take) {
+  void draw(std::size_t batches, Take take, int actor_steps = 8) {
     std::size_t requested = 0;
     std::size_t taken = 0;
-    until([&] {
-      while (requested < batches && client->in_flight() < 2 && client->request()) ++requested;
-      while (auto batch = client->take()) {
-        take(*batch);
-        ++taken;
-      }
-      return taken == batches;
-    });
+    until(
+        [&] {
+          while (requested < batches && client->in_flight() < 2 && client->request()) ++requested;
+          while (auto batch = client->take()) {
+            take(*batch);
+            ++taken;
+          }
+          return taken == batches;
+        },
+        actor_steps);
   }
 
   [[nodiscard]] const replay::Shard& shard(std::size_t index) const { return *shards[index]->shard(); }

@@ -59,7 +59,8 @@ class Learner {
     options_.td = config.td();
   }
 
-  std::vector<float> priorities(const replay::SampledBatch& batch) {
+  std::vector<float> priorities(replay::SampledBatch batch) {
+    for (auto& action : batch.table.actions) action = without_mark(action);
     const auto trainer = backend_->trainer(world_.network, options_);  // a new one: the update is not wanted
     trainer->set_parameters(world_.parameters, world_.parameters);
     std::vector<float> td_abs(batch.size());

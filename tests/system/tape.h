@@ -1,4 +1,7 @@
 // What actors sent, as it passed on the wire: the rows of every stream and the priorities that came with them.
+//
+// On the way each action gets its stream's mark, which nobody between actor and learner looks at: so no two streams
+// ever say the same, and every stored row tells where it belongs.
 #pragma once
 
 #include <compare>
@@ -37,12 +40,50 @@ struct Chunk {
   friend bool operator==(const Chunk&, const Chunk&) = default;
 };
 
+// What the actor did, without the mark. There are at most four actions.
+inline std::int32_t without_mark(std::int32_t marked) { return marked % 4; }
+
 class Tape {
  public:
-  explicit Tape(std::vector<std::size_t> row_bytes) : row_bytes_(std::move(row_bytes)) {}
+  Tape(std::vector<std::size_t> row_bytes, std::size_t action_column)
+      : row_bytes_(std::move(row_bytes)), action_column_(action_column) {}
+
+  // Marks and records an insert.
+  void record(wire::Incoming& message) {
+    const auto insert = wire::decode<wire::Insert>(message);
+    REQUIRE(message.parts.size() == row_bytes_.size());
+    mark(insert, message.parts[action_column_].mutable_bytes());
+    record(insert, message.parts);
+  }
+
+  // The chunks of a stream, by sequence number; those that never arrived here are missing.
+  [[nodiscard]] const std::map<StreamId, std::map<std::uint64_t, Chunk>>& streams() const { return streams_; }
+
+  [[nodiscard]] std::optional<float> priority(const StreamId& stream, std::uint64_t row) const {
+    const auto found = priorities_.find(stream);
+    if (found == priorities_.end()) return std::nullopt;
+    const auto item = found->second.find(row);
+    if (item == found->second.end()) return std::nullopt;
+    return item->second;
+  }
+  [[nodiscard]] std::uint64_t repeats() const { return repeats_; }
+  [[nodiscard]] const std::vector<std::size_t>& row_bytes() const { return row_bytes_; }
+
+ private:
+  void mark(const wire::Insert& insert, std::span<std::byte> actions) {
+    for (const auto& head : insert.chunks) {
+      const StreamId stream{head.incarnation, head.slot};
+      const auto number = marks_.try_emplace(stream, static_cast<std::int32_t>(marks_.size())).first->second;
+      for (std::size_t r = 0; r < head.rows; ++r, actions = actions.subspan(sizeof(std::int32_t))) {
+        std::int32_t action = 0;
+        std::memcpy(&action, actions.data(), sizeof action);
+        action += 4 * number;
+        std::memcpy(actions.data(), &action, sizeof action);
+      }
+    }
+  }
 
   void record(const wire::Insert& insert, const std::vector<wire::Frame>& parts) {
-    REQUIRE(parts.size() == row_bytes_.size());
     std::size_t before = 0;  // rows of the chunks before, in each part
     for (const auto& head : insert.chunks) {
       Chunk chunk{head.first_row, std::vector<Row>(head.rows)};
@@ -65,21 +106,9 @@ class Tape {
     }
   }
 
-  // The chunks of a stream, by sequence number; those that never arrived here are missing.
-  [[nodiscard]] const std::map<StreamId, std::map<std::uint64_t, Chunk>>& streams() const { return streams_; }
-
-  [[nodiscard]] std::optional<float> priority(const StreamId& stream, std::uint64_t row) const {
-    const auto found = priorities_.find(stream);
-    if (found == priorities_.end()) return std::nullopt;
-    const auto item = found->second.find(row);
-    if (item == found->second.end()) return std::nullopt;
-    return item->second;
-  }
-  [[nodiscard]] std::uint64_t repeats() const { return repeats_; }
-  [[nodiscard]] const std::vector<std::size_t>& row_bytes() const { return row_bytes_; }
-
- private:
   std::vector<std::size_t> row_bytes_;
+  std::size_t action_column_;
+  std::map<StreamId, std::int32_t> marks_;
   std::map<StreamId, std::map<std::uint64_t, Chunk>> streams_;
   std::map<StreamId, std::map<std::uint64_t, float>> priorities_;
   std::uint64_t repeats_ = 0;
@@ -137,7 +166,6 @@ class RingLog {
       }
       if (fits) fitting.emplace_back(stream, &next->second);
     }
-    if (fitting.size() > 1) disambiguate(shard, position, fitting);
     INFO("position " << position << ": chunks that fit: " << fitting.size());
     REQUIRE(fitting.size() == 1);
     const auto& [stream, chunk] = fitting.front();
@@ -149,22 +177,6 @@ class RingLog {
       places_.push_back({stream, chunk->first_row + r});
       rows_.push_back(&chunk->rows[r]);
     }
-  }
-
-  // Two streams may have sent the same bytes: their rows that are items by now tell where they stand.
-  static void disambiguate(const replay::Shard& shard, std::uint64_t position,
-                           std::vector<std::pair<StreamId, const Chunk*>>& fitting) {
-    std::erase_if(fitting, [&](const auto& candidate) {
-      const auto& [stream, chunk] = candidate;
-      if (shard.rows_of(stream) < chunk->first_row + chunk->rows.size()) return true;
-      for (std::size_t r = 0; r < chunk->rows.size(); ++r) {
-        const auto item = shard.item(stream, chunk->first_row + r);
-        if (item && item->handle.generation != position + r) return true;
-      }
-      return false;
-    });
-    // Still the same, item for item: which is which makes no difference.
-    if (fitting.size() > 1) fitting.resize(1);
   }
 
   std::uint64_t begin_ = 0;

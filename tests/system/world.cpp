@@ -14,7 +14,7 @@ World::World(cli::RunConfig run_config, const std::string& scheme)
   network = actors::network_of(config.network, spec, config.agent.stack);
   std::vector<std::size_t> row_bytes;
   for (const auto& column : replay::schema_of(schema).columns()) row_bytes.push_back(column.bytes());
-  tape = std::make_unique<Tape>(row_bytes);
+  tape = std::make_unique<Tape>(row_bytes, schema.observations.size());
   auto options = cli::head_options(config, directory.path().string());
   options.bind = {address("head")};
   options.schema = {schema};
@@ -39,7 +39,7 @@ control::MemberOptions World::member(wire::Role role, std::int64_t index, const 
 void World::start_shard(std::size_t index) {
   auto& interloper = *interlopers.emplace_back(std::make_unique<Interloper>(context, "tcp://127.0.0.1:*"));
   interloper.on_request([this](wire::Incoming& message) {
-    tape->record(wire::decode<wire::Insert>(message), message.parts);
+    tape->record(message);
     return true;
   });
   auto& registrar = *registrars.emplace_back(

@@ -5,7 +5,8 @@
 //
 // Acknowledgement: after a chunk is applied, with the next sequence number expected of its stream. What cannot be
 // applied is refused with the reason (nothing of the chunk is kept). A stream that ended (its actor was given up)
-// answers `refused` too, and the actor goes on with a new stream.
+// answers `refused` too, and the actor goes on with a new stream. Inserts that the ledger holds back may fill the shard
+// once over; more stays in the sockets. Checkpoints go into the run's directory and nowhere else.
 #pragma once
 
 #include <deque>

@@ -168,12 +168,7 @@ void Actor::follow_directory() {
   // Until the run goes, not all shards need be there: streams would end up on the few that came first.
   if (member_.state() == RunState::starting || member_.directory().version == directory_seen_) return;
   directory_seen_ = member_.directory().version;
-  weights_.require_epoch(member_.epoch());
-  for (const auto* learner : member_.alive(wire::Role::learner)) {
-    const auto announce = member_.address_of(*learner, "announce");
-    const auto serve = member_.address_of(*learner, "weights");
-    if (!announce.empty() && !serve.empty()) weights_.connect(announce, serve);
-  }
+  weights_.follow(member_);
   std::vector<ShardAddress> shards;
   for (const auto* shard : member_.alive(wire::Role::replay)) {
     const auto address = member_.address_of(*shard, "insert");

@@ -1,12 +1,12 @@
 #include "actors/evaluation.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "actors/environment.h"
 #include "actors/exploration.h"
 #include "core/error.h"
+#include "core/stats.h"
 
 namespace qanat::actors {
 namespace {
@@ -110,13 +110,10 @@ EvaluationResult EpisodePlayer::result() const {
     out.lengths.insert(out.lengths.end(), slot.lengths.begin(), slot.lengths.end());
   }
   out.episodes = static_cast<std::int64_t>(out.returns.size());
-  const auto n = static_cast<double>(out.episodes);
-  out.mean = std::accumulate(out.returns.begin(), out.returns.end(), 0.0) / n;
-  if (out.episodes > 1) {
-    double squares = 0;
-    for (const auto value : out.returns) squares += (value - out.mean) * (value - out.mean);
-    out.standard_error = std::sqrt(squares / (n - 1) / n);
-  }
+  RunningStats returns;
+  for (const auto value : out.returns) returns.add(value);
+  out.mean = returns.mean();
+  if (out.episodes > 1) out.standard_error = returns.standard_error();
   return out;
 }
 

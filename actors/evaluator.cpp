@@ -83,12 +83,7 @@ bool Evaluator::step() {
 void Evaluator::follow_directory() {
   if (member_.directory().version == directory_seen_) return;
   directory_seen_ = member_.directory().version;
-  weights_.require_epoch(member_.epoch());
-  for (const auto* learner : member_.alive(wire::Role::learner)) {
-    const auto announce = member_.address_of(*learner, "announce");
-    const auto serve = member_.address_of(*learner, "weights");
-    if (!announce.empty() && !serve.empty()) weights_.connect(announce, serve);
-  }
+  weights_.follow(member_);
 }
 
 void Evaluator::begin() {

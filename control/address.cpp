@@ -21,4 +21,13 @@ std::string seen_from_outside(const std::string& address, std::string_view peer_
   return local ? address : with_host(address, peer_ip);
 }
 
+wire::Endpoint bind_service(wire::Socket& socket, const std::string& service,
+                            const std::vector<std::string>& addresses) {
+  wire::Endpoint endpoint{service, {}};
+  for (const auto& address : addresses) {
+    endpoint.addresses.push_back(socket.bind(address.starts_with("tcp://") ? address : address + "-" + service));
+  }
+  return endpoint;
+}
+
 }  // namespace qanat::control

@@ -3,6 +3,9 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "wire/messages.h"
 
 namespace qanat::control {
 
@@ -12,5 +15,10 @@ namespace qanat::control {
 // What others may connect to, given the IP address from which the owner of `address` was seen. An owner on this
 // machine (loopback, or no IP because it came over ipc) keeps its wildcard: the asker fills in how it reaches us.
 [[nodiscard]] std::string seen_from_outside(const std::string& address, std::string_view peer_ip);
+
+// Binds a socket to all of `addresses` as one service, and says where it really listens. ipc and inproc names get
+// "-SERVICE" behind them, so that several services may share an address; tcp picks a port for each.
+[[nodiscard]] wire::Endpoint bind_service(wire::Socket& socket, const std::string& service,
+                                          const std::vector<std::string>& addresses);
 
 }  // namespace qanat::control

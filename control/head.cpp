@@ -480,20 +480,22 @@ HeadStatus Head::status() const {
   out.updates = updates();
   out.wall_seconds = wall_seconds();
   out.checkpoint = checkpoint_;
-  out.metrics = gather_metrics();
-  std::erase_if(out.metrics,
-                [](const auto& metric) { return metric.first == "updates" || metric.first == "weights_version_mean"; });
   const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
+  std::optional<double> acting_version;
+  for (const auto& [name, value] : gather_metrics()) {
+    if (name == "weights_version_mean") {
+      acting_version = value;
+    } else if (name != "updates") {
+      out.metrics.emplace_back(name, value);
+    }
+  }
   for (const auto& [name, rate] : rates_) out.metrics.emplace_back(name, rate);
   // What is under way when the run stops is let in without being trained on, and does not count against the ratio.
   add("replay_ratio", ratio_at_stop_.value_or(ledger_.actual_ratio()));
   add("ledger_balance", ledger_.balance());
   add("actors", static_cast<double>(alive(wire::Role::actor)));
   add("episodes", static_cast<double>(episodes_total_));
-  for (const auto& [name, version] : gather_metrics()) {
-    if (name == "weights_version_mean")
-      add("policy_lag_updates", std::max(0.0, static_cast<double>(out.updates) - version));
-  }
+  if (acting_version) add("policy_lag_updates", std::max(0.0, static_cast<double>(out.updates) - *acting_version));
   if (!episodes_.empty()) {
     double returns = 0;
     double lengths = 0;

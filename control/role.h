@@ -1,11 +1,10 @@
 // What every process of a run is made of: a state machine that never blocks.
 //
-// A role owns its sockets and does, at each step(), whatever can be done now. A real process calls run(),
-// which sleeps on the sockets when there is nothing to do; lockstep mode calls step() on all roles in turn.
+// A role owns its sockets and does, at each step(), whatever can be done now. A real process
+// (cli/roles.cpp) sleeps on the sockets when there is nothing to do; lockstep mode calls step() on all roles in turn.
 // That both drive the same code is what makes lockstep runs meaningful. One thread at a time.
 #pragma once
 
-#include <atomic>
 #include <string>
 #include <vector>
 
@@ -25,9 +24,5 @@ class Role {
   // Asks the role to save what it must and leave (SIGTERM). It is finished some steps later.
   virtual void request_stop(const std::string& cause) = 0;
 };
-
-// Steps the role until it is finished. `stop`: set from outside (a signal handler); turned into one
-// request_stop(). Exceptions of the role pass through.
-void run(Role& role, const std::atomic<bool>& stop, Milliseconds idle_wait = Milliseconds(5));
 
 }  // namespace qanat::control

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "control/address.h"
+#include "control/member.h"
 #include "core/checksum.h"
 #include "core/error.h"
 
@@ -35,22 +37,11 @@ wire::Weights checked(const wire::Incoming& message) {
   return head;
 }
 
-// ipc and inproc names must differ between the two services; tcp picks a port for each.
-std::string named(const std::string& address, const char* suffix) {
-  return address.starts_with("tcp://") ? address : address + suffix;
-}
-
 }  // namespace
 
 WeightPublisher::WeightPublisher(wire::Context& context, const std::vector<std::string>& addresses)
     : announce_(context, wire::SocketKind::publisher), serve_(context, wire::SocketKind::router) {
-  wire::Endpoint announce{"announce", {}};
-  wire::Endpoint serve{"weights", {}};
-  for (const auto& address : addresses) {
-    announce.addresses.push_back(announce_.bind(named(address, "-announce")));
-    serve.addresses.push_back(serve_.bind(named(address, "-weights")));
-  }
-  endpoints_ = {announce, serve};
+  endpoints_ = {bind_service(announce_, "announce", addresses), bind_service(serve_, "weights", addresses)};
 }
 
 void WeightPublisher::publish(wire::WeightVersion version, std::uint64_t layout, std::span<const float> parameters) {
@@ -116,6 +107,15 @@ WeightSubscriber::WeightSubscriber(wire::Context& context, const Clock& clock, s
       identity_(std::move(identity)),
       for_evaluation_(for_evaluation),
       patience_(ask_again_first) {}
+
+void WeightSubscriber::follow(const Member& member) {
+  require_epoch(member.epoch());
+  for (const auto* learner : member.alive(wire::Role::learner)) {
+    const auto announce = member.address_of(*learner, "announce");
+    const auto serve = member.address_of(*learner, "weights");
+    if (!announce.empty() && !serve.empty()) connect(announce, serve);
+  }
+}
 
 void WeightSubscriber::connect(const std::string& announce, const std::string& serve) {
   if (announce == announce_address_ && serve == serve_address_) return;

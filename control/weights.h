@@ -20,6 +20,8 @@
 
 namespace qanat::control {
 
+class Member;
+
 class WeightPublisher {
  public:
   // Binds both services to each of `addresses` ("tcp://127.0.0.1:*", "ipc:///dir/weights" gets -get / -announce).
@@ -41,7 +43,6 @@ class WeightPublisher {
 
   [[nodiscard]] std::vector<wire::Socket*> sockets() { return {&serve_}; }
   [[nodiscard]] wire::Traffic traffic() const;
-  [[nodiscard]] std::size_t newest_bytes() const { return frame_.size(); }
 
  private:
   void take(const wire::Incoming& message);
@@ -67,6 +68,8 @@ class WeightSubscriber {
 
   // Addresses of the learner's services; again with others: switches over (a new learner).
   void connect(const std::string& announce, const std::string& serve);
+  // To the learner that the member's directory names, in the member's epoch.
+  void follow(const Member& member);
   [[nodiscard]] bool connected() const { return !serve_address_.empty(); }
 
   // Takes in announcements and weights, asks when behind (and every few seconds, should an announcement be lost).

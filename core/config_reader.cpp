@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
-#include <numeric>
 
 #include "core/config_scalar.h"
+#include "core/edit_distance.h"
 #include "core/error.h"
 
 namespace qanat {
@@ -15,39 +15,12 @@ using Kind = ConfigNode::Kind;
 
 constexpr std::size_t most_problems_told = 50;
 
-// Edit distance (insert, delete, replace, swap neighbours: Damerau 1964, optimal string alignment) of `word` to
-// `whole`, and to the prefix of `whole` it fits best: people stop typing early.
-struct Distance {
-  std::size_t whole = 0;
-  std::size_t prefix = 0;
-};
-
-Distance edit_distance(std::string_view word, std::string_view whole) {
-  std::vector<std::size_t> before(whole.size() + 1);  // row i - 2
-  std::vector<std::size_t> above(whole.size() + 1);   // row i - 1
-  std::vector<std::size_t> row(whole.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 1; i <= word.size(); ++i) {
-    before = above;
-    above = row;
-    row[0] = i;
-    for (std::size_t j = 1; j <= whole.size(); ++j) {
-      const std::size_t replaced = above[j - 1] + (word[i - 1] == whole[j - 1] ? 0 : 1);
-      row[j] = std::min({replaced, above[j] + 1, row[j - 1] + 1});
-      if (i > 1 && j > 1 && word[i - 1] == whole[j - 2] && word[i - 2] == whole[j - 1]) {
-        row[j] = std::min(row[j], before[j - 2] + 1);
-      }
-    }
-  }
-  return {row.back(), *std::min_element(row.begin(), row.end())};
-}
-
 // The most likely of `candidates`, or empty when none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   const std::string* best = nullptr;
-  Distance best_distance;
+  EditDistance best_distance;
   for (const auto& candidate : candidates) {
-    const Distance distance = edit_distance(word, candidate);
+    const EditDistance distance = edit_distance(word, candidate);
     if (distance.prefix > word.size() / 2) continue;
     if (!best || std::pair(distance.prefix, distance.whole) < std::pair(best_distance.prefix, best_distance.whole)) {
       best = &candidate;

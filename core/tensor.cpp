@@ -20,13 +20,6 @@ constexpr Entry entries[] = {
 std::size_t size_of(DType dtype) { return entries[static_cast<std::size_t>(dtype)].bytes; }
 std::string_view name_of(DType dtype) { return entries[static_cast<std::size_t>(dtype)].name; }
 
-DType dtype_from(std::string_view name) {
-  for (const auto& entry : entries) {
-    if (entry.name == name) return entry.dtype;
-  }
-  throw InputError(text("dtype: saw '", name, "', wanted one of u8, i32, i64, f32, f64"));
-}
-
 std::size_t TensorSpec::elements() const {
   std::size_t count = 1;
   for (const auto extent : shape) count *= static_cast<std::size_t>(extent);

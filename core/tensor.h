@@ -13,8 +13,6 @@ enum class DType : std::uint8_t { u8 = 0, i32 = 1, i64 = 2, f32 = 3, f64 = 4 };
 
 [[nodiscard]] std::size_t size_of(DType dtype);
 [[nodiscard]] std::string_view name_of(DType dtype);
-// Throws InputError when `name` is none of u8, i32, i64, f32, f64.
-[[nodiscard]] DType dtype_from(std::string_view name);
 
 // One named column: what a single step holds of it. An empty shape is a scalar.
 struct TensorSpec {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <numeric>
 
+#include "core/edit_distance.h"
 #include "core/error.h"
 #include "envs/games/games.h"
 #include "envs/vector_env.h"
@@ -15,23 +15,11 @@ using Table = const qanat_env_table& (*)();
 constexpr std::array<Table, 7> tables = {cartpole_table,     mountain_car_table, acrobot_table, catch_table,
                                          catch_pixels_table, breakout_table,     witness_table};
 
-// Levenshtein's distance, ignoring case, which is what people get wrong most.
-std::size_t distance(std::string_view a, std::string_view b) {
-  const auto same = [](char x, char y) {
-    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
-  };
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (same(a[i], b[j]) ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
-    }
-  }
-  return row.back();
+// Upper and lower case is what people get wrong most, so it does not count.
+std::string lower(std::string_view word) {
+  std::string out(word);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
 }
 
 }  // namespace
@@ -54,9 +42,11 @@ std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {
   if (const qanat_env_table* table = builtin_table(config.id))
     return std::make_unique<VectorEnv>(*table, config, slots);
   const std::vector<std::string> ids = builtin_ids();
-  const auto nearest = std::min_element(ids.begin(), ids.end(), [&](const std::string& a, const std::string& b) {
-    return distance(a, config.id) < distance(b, config.id);
-  });
+  const auto distance = [word = lower(config.id)](const std::string& id) {
+    return edit_distance(word, lower(id)).whole;
+  };
+  const auto nearest = std::min_element(
+      ids.begin(), ids.end(), [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
   std::string list;
   for (const std::string& id : ids) list += (list.empty() ? "" : ", ") + id;
   throw ConfigError(text("unknown environment \"", config.id, "\"; nearest: ", *nearest, "; built in: ", list));

@@ -59,13 +59,13 @@ bool Learner::step() {
   continue_checkpoint();
 
   bool waited = false;
-  if (wants_batches()) request_batches();
+  request_batches();
   if (member_.state() == RunState::running) {
     if (auto batch = client_->take()) {
       // The next one is requested before this one is trained on, so that the shards work meanwhile.
       trained_ += batch->size();
       ++updates_;
-      if (wants_batches()) request_batches();
+      request_batches();
       train(std::move(*batch));
       any = true;
     } else {
@@ -206,9 +206,8 @@ bool Learner::wants_batches() const {
 
 void Learner::request_batches() {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
-  while (client_->in_flight() < static_cast<std::size_t>(options_.learner.prefetch)) {
+  while (wants_batches() && client_->in_flight() < static_cast<std::size_t>(options_.learner.prefetch)) {
     if (trained_ + (client_->in_flight() + 1) * batch > member_.granted() || !member_.grant().counting) return;
-    if (limit_reached(updates_ + client_->in_flight())) return;
     if (!client_->request()) return;
   }
 }

@@ -62,8 +62,8 @@ bool ReplayClient::step() {
       shard.silent = false;
       try {
         handle(shard, std::move(message));
-      } catch (const InputError&) {
-        ++refused_replies_;  // the part stays open and goes elsewhere when the shard keeps silent
+      } catch (const InputError& error) {
+        shard.socket->refuse(error.what());  // the part stays open and goes elsewhere when the shard keeps silent
       }
     }
     const bool stale = !shard.known || shard.items == 0 || now - shard.heard > std::chrono::seconds(1);

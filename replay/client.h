@@ -91,7 +91,6 @@ class ReplayClient {
   [[nodiscard]] std::uint64_t items() const;
   // Age of the oldest mass in use.
   [[nodiscard]] Seconds mass_age() const;
-  [[nodiscard]] std::uint64_t refused_replies() const { return refused_replies_; }
   [[nodiscard]] std::vector<wire::Socket*> sockets();
   [[nodiscard]] wire::Traffic traffic() const;
 
@@ -147,7 +146,6 @@ class ReplayClient {
   std::uint64_t next_request_ = 1;
   std::vector<Saved> saves_;
   SampledBatch spare_;
-  std::uint64_t refused_replies_ = 0;
   wire::Traffic closed_;
 };
 

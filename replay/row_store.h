@@ -31,7 +31,6 @@ class RowStore {
   RowStore(const Schema& schema, std::uint64_t capacity);
 
   [[nodiscard]] std::uint64_t capacity() const { return capacity_; }
-  [[nodiscard]] std::uint64_t segment_rows() const { return segment_rows_; }
   // Resident positions: [begin, end).
   [[nodiscard]] std::uint64_t begin_position() const { return begin_; }
   [[nodiscard]] std::uint64_t end_position() const { return head_base_ + head_; }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "control/address.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -18,16 +19,6 @@ using wire::RunState;
 constexpr Milliseconds measure_every{250};
 // Bytes of a running snapshot written between two rounds of serving.
 constexpr std::uint64_t snapshot_slice = 4 << 20;
-
-wire::Endpoint bind_all(wire::Socket& socket, const std::string& service, const std::vector<std::string>& addresses) {
-  wire::Endpoint endpoint{service, {}};
-  for (const auto& address : addresses) {
-    // ipc and inproc names must differ between the services; tcp picks a port for each.
-    const auto named = address.starts_with("tcp://") ? address : address + "-" + service;
-    endpoint.addresses.push_back(socket.bind(named));
-  }
-  return endpoint;
-}
 
 }  // namespace
 
@@ -53,8 +44,8 @@ ShardServer::ShardServer(wire::Context& context, const Clock& clock, Logger& log
       reads_(context, wire::SocketKind::router),
       member_(context, clock,
               [&] {
-                options_.member.endpoints = {bind_all(inserts_, "insert", options_.bind),
-                                             bind_all(reads_, "sample", options_.bind)};
+                options_.member.endpoints = {control::bind_service(inserts_, "insert", options_.bind),
+                                             control::bind_service(reads_, "sample", options_.bind)};
                 return options_.member;
               }()),
       measured_(clock.now()),

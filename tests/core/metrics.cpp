@@ -161,7 +161,7 @@ TEST_CASE("tensorboard: the tensorboard package reads back every scalar, over a 
   }
   MetricsWriter(dir.path()).write({3, 2000, 9, {{"mean_return", 1e30}}}, 1'000'000'000'001);
 
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "read_events.py";
+  const auto script = std::filesystem::path(QANAT_CORE_TEST_DIR) / "read_events.py";
   const std::string command = text("'", python, "' '", script.string(), "' '", dir.path().string(), "' 2>/dev/null");
   FILE* pipe = ::popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);

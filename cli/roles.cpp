@@ -188,6 +188,7 @@ std::unique_ptr<learner::Learner> make_learner(Parts parts, const std::string& i
   options.replay = config.replay;
   options.checkpoint = config.checkpoint;
   options.stop = config.stop;
+  options.ratio_window = config.ratio_window();
   options.seed = run_seed(config);
   options.init_from = init_from;
   return std::make_unique<learner::Learner>(parts.context, parts.clock, parts.log, std::move(options));

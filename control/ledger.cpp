@@ -8,6 +8,9 @@
 namespace qanat::control {
 namespace {
 
+// A grant is at least this share of the window, or all that was asked for: many small ones would cost the members more
+// messages than their work is worth.
+constexpr double least_share = 1.0 / 16;
 constexpr double unlimited = 1e15;  // steps at once; far below 2^53, so exact in doubles
 
 }  // namespace
@@ -89,15 +92,26 @@ double Ledger::room(Side side) const {
 std::vector<Ledger::Grant> Ledger::grants() {
   std::vector<Grant> out;
   for (const auto side : {Side::insert, Side::draw}) {
-    std::size_t asking = 0;
-    for (const auto& [id, entry] : members_) asking += entry.side == side && entry.wanted > entry.granted;
-    for (auto& [id, entry] : members_) {
-      if (entry.side != side || entry.wanted <= entry.granted) continue;
+    auto& served = side == Side::insert ? served_insert_ : served_draw_;
+    std::vector<std::uint64_t> asking;
+    for (const auto& [id, entry] : members_) {
+      if (entry.side == side && entry.wanted > entry.granted) asking.push_back(id);
+    }
+    // Who was served last comes last.
+    std::rotate(asking.begin(), std::upper_bound(asking.begin(), asking.end(), served), asking.end());
+    const double trained = options_.window * least_share;
+    const double least = side == Side::insert && options_.ratio > 0 ? trained / options_.ratio : trained;
+    for (std::size_t i = 0; i < asking.size(); ++i) {
+      auto& entry = members_.at(asking[i]);
+      const auto ask = entry.wanted - entry.granted;
+      const double wanted = std::min(static_cast<double>(ask), std::max(1.0, std::floor(least)));
       // A millionth of a step forgives the rounding of a ratio such as 0.1, which would shut an exact window.
-      const double share = std::floor(room(side) / static_cast<double>(asking--) + 1e-6);
-      if (share < 1) continue;
-      entry.granted += std::min(entry.wanted - entry.granted, static_cast<std::uint64_t>(std::min(share, unlimited)));
-      out.push_back({id, entry.granted});
+      const double all = std::floor(room(side) + 1e-6);
+      if (all < wanted) continue;
+      const double share = std::floor(room(side) / static_cast<double>(asking.size() - i) + 1e-6);
+      entry.granted += std::min(ask, static_cast<std::uint64_t>(std::min(std::max(share, wanted), unlimited)));
+      out.push_back({asking[i], entry.granted});
+      served = asking[i];
     }
   }
   return out;

@@ -53,7 +53,8 @@ class Ledger {
   // Ends the coupling: everybody gets what they want. For draining.
   void release() { released_ = true; }
 
-  // New grants since the last call, smallest member first.
+  // New grants since the last call. Who asks shares alike, but nobody gets less than a sixteenth of the window at a
+  // time unless that is all they asked for: they take turns instead.
   [[nodiscard]] std::vector<Grant> grants();
 
   [[nodiscard]] std::uint64_t granted(std::uint64_t member) const;
@@ -92,6 +93,8 @@ class Ledger {
   std::uint64_t gone_inserted_ = 0;  // used by members that were forgotten
   std::uint64_t gone_drawn_ = 0;
   std::uint64_t inserted_before_ = 0;  // inserted when counting started
+  std::uint64_t served_insert_ = 0;    // who got the last grant of that side
+  std::uint64_t served_draw_ = 0;
   bool counting_ = false;
   bool released_ = false;
 };

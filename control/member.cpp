@@ -219,12 +219,15 @@ void Member::use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawabl
   if (welcome_ && !rejoin_ && !left_) report(false);
 }
 
-// The other side waits for what we used, so it is told soon; but not at every step, which would cost a message
-// a batch: when the lease is short and the question is new, or an eighth of the lease has been used since.
+// The other side waits for what we used, so it is told soon; but a message costs both sides more than a small step or
+// update does. So it is said when half of the lease is used up and the head does not know it yet, or when a quarter of
+// the lease was used since the last time; the timer tells the rest. What the head still owes us comes without asking.
 void Member::report(bool urgent) {
-  const bool question = lease_.wanted > grant_.granted && lease_.wanted > reported_.wanted;
+  const auto ahead = lease_.wanted - std::min(lease_.wanted, lease_.used);
+  const auto left = grant_.granted - std::min(grant_.granted, lease_.used);
+  const bool question = left < ahead && left * 2 <= ahead && reported_.wanted <= grant_.granted;
   const auto news = lease_.used - reported_.used;
-  const bool enough = news * 8 >= std::max<std::uint64_t>(8, lease_.wanted - std::min(lease_.wanted, lease_.used));
+  const bool enough = news * 4 >= std::max<std::uint64_t>(4, ahead);
   const bool first = reported_.incarnation == 0;
   if (!urgent && !question && !enough && !first && clock_.now() < next_report_) return;
   if (!urgent && !question && !first && news == 0 && lease_.drawable == reported_.drawable) return;

@@ -80,7 +80,9 @@ struct LearnerConfig {
     v.field("device", device, "Where updates run: cpu, or reference for the plain loops that the tests trust.",
             {"cpu", "reference"});
     v.field("batch", batch, "Items an update.", {.low = 1, .high = 65536});
-    v.field("prefetch", prefetch, "Batches requested ahead.", {.low = 1, .high = 64});
+    v.field("prefetch", prefetch,
+            "Batches requested ahead. Small ones travel several at a time when this is 4 or more.",
+            {.low = 1, .high = 64});
     v.field("target_update_every", target_update_every, "Updates between hard copies to the target network; 0: none.",
             {.low = 0});
     v.field("target_tau", target_tau, "Soft target update each update: target += tau (online - target). 1: off.",

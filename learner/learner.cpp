@@ -15,9 +15,11 @@ using wire::RunState;
 
 constexpr int most_skipped_in_a_row = 10;
 constexpr Milliseconds measure_every{250};
-// How many updates ahead the ledger's lease reaches, so that its round trip is not waited for.
-constexpr std::uint64_t lease_batches = 16;
+// How many updates ahead the ledger's lease reaches at most.
+constexpr std::uint64_t lease_batches = 32;
 constexpr Seconds checkpoint_limit{60};
+// Items that are worth a message of their own.
+constexpr std::uint64_t round_items = 256;
 
 }  // namespace
 
@@ -73,9 +75,8 @@ bool Learner::step() {
     }
   }
   if (member_.state() >= RunState::closing) end();
-  const auto lookahead = options_.learner.batch * static_cast<std::int64_t>(lease_batches);
   const bool training = wants_batches() || client_->in_flight() > 0;
-  member_.use(trained_, training ? trained_ + static_cast<std::uint64_t>(lookahead) : trained_, 0);
+  member_.use(trained_, training ? trained_ + lease_ahead() : trained_, 0);
   measure(waited);
   return any;
 }
@@ -200,16 +201,32 @@ bool Learner::limit_reached(std::uint64_t requested) const {
   return (stop > 0 && requested >= stop) || (pause_at_ > 0 && requested >= pause_at_);
 }
 
-bool Learner::wants_batches() const {
-  return member_.state() == RunState::running && !limit_reached(updates_ + client_->in_flight());
+// Whether one more may be asked for, besides those under way and `further` ones.
+bool Learner::wants_batches(std::uint64_t further) const {
+  return member_.state() == RunState::running && !limit_reached(updates_ + client_->in_flight() + further);
 }
 
+// Small batches travel several at a time, as long as another round is under way meanwhile.
 void Learner::request_batches() {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
-  while (wants_batches() && client_->in_flight() < static_cast<std::size_t>(options_.learner.prefetch)) {
-    if (trained_ + (client_->in_flight() + 1) * batch > member_.granted() || !member_.grant().counting) return;
-    if (!client_->request()) return;
+  const auto prefetch = static_cast<std::uint64_t>(options_.learner.prefetch);
+  const auto round = std::clamp<std::uint64_t>(round_items / batch, 1, std::max<std::uint64_t>(1, prefetch / 2));
+  while (client_->in_flight() + round <= prefetch && member_.grant().counting) {
+    const auto ahead = client_->in_flight();
+    std::uint64_t batches = 0;
+    while (batches < round && wants_batches(batches) && trained_ + (ahead + batches + 1) * batch <= member_.granted())
+      ++batches;
+    if (batches == 0 || !client_->request(static_cast<std::uint32_t>(batches))) return;
   }
+}
+
+// Trained steps that the lease should reach ahead: far enough that its round trip is not waited for, and not more than a
+// quarter of what both sides may be apart, which would look like waiting.
+std::uint64_t Learner::lease_ahead() const {
+  const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
+  const auto quarter = static_cast<std::uint64_t>(options_.ratio_window / 4);
+  const auto least = batch * static_cast<std::uint64_t>(options_.learner.prefetch);
+  return std::max(least, std::min(batch * lease_batches, quarter));
 }
 
 double Learner::learning_rate() const {

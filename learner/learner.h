@@ -30,6 +30,7 @@ struct LearnerOptions {
   replay::ReplayConfig replay;
   CheckpointConfig checkpoint;
   StopConfig stop;
+  double ratio_window = 0;  // trained steps that the two sides of the replay ratio may be apart
   std::uint64_t seed = 0;
   std::string init_from;  // weights file or checkpoint directory to start from, or empty
 };
@@ -76,9 +77,10 @@ class Learner : public control::Role {
   void end();
   void load(const std::filesystem::path& directory);
   [[nodiscard]] LearnerState state();
+  [[nodiscard]] std::uint64_t lease_ahead() const;
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] double beta() const;
-  [[nodiscard]] bool wants_batches() const;
+  [[nodiscard]] bool wants_batches(std::uint64_t further = 0) const;
   [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
   void report_counts();
   void measure(bool waited);

@@ -8,6 +8,11 @@ namespace qanat::replay {
 namespace {
 
 constexpr Milliseconds ask_again{100};
+// How long new priorities wait for a request that they can go with.
+constexpr Milliseconds priorities_wait{10};
+// What a reply should weigh at most: several smaller ones are gathered, sent and checked at the same time.
+constexpr std::size_t part_bytes = largest_reply_bytes / 8;
+constexpr std::uint32_t no_row = ~0U;
 
 }  // namespace
 
@@ -15,6 +20,8 @@ ReplayClient::ReplayClient(wire::Context& context, const Clock& clock, ClientOpt
     : context_(context), clock_(clock), options_(std::move(options)), rng_(options_.seed) {
   for (const auto& column : options_.schema.observations) row_bytes_.push_back(column.bytes());
   for (const auto& column : options_.schema.extras) row_bytes_.push_back(column.bytes());
+  const auto item = std::max<std::size_t>(1, item_bytes(options_.schema, options_.stack, options_.n_step));
+  largest_part_ = static_cast<std::uint32_t>(std::clamp<std::size_t>(part_bytes / item, 1, 1U << 16));
 }
 
 void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
@@ -38,9 +45,9 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
   for (const auto& gone : shards_) closed_ += gone.socket->traffic();
   std::sort(next.begin(), next.end(), [](const Shard& a, const Shard& b) { return a.address.index < b.address.index; });
   shards_ = std::move(next);
-  for (auto& batch : pending_) {
-    for (std::size_t i = 0; i < batch.parts.size(); ++i) {
-      if (!batch.parts[i].reply && !find(batch.parts[i].shard, batch.parts[i].incarnation)) reissue(batch, i);
+  for (auto& round : pending_) {
+    for (std::size_t i = 0; i < round.parts.size(); ++i) {
+      if (!round.parts[i].reply && !find(round.parts[i].shard, round.parts[i].incarnation)) reissue(round, i);
     }
   }
 }
@@ -69,14 +76,15 @@ bool ReplayClient::step() {
     const bool stale = !shard.known || shard.items == 0 || now - shard.heard > std::chrono::seconds(1);
     if (stale && now - shard.asked >= ask_again) ask(shard);
   }
-  for (auto& batch : pending_) {
-    for (std::size_t i = 0; i < batch.parts.size(); ++i) {
-      auto& part = batch.parts[i];
+  for (auto& round : pending_) {
+    for (std::size_t i = 0; i < round.parts.size(); ++i) {
+      auto& part = round.parts[i];
       if (part.reply || now - part.sent <= options_.silent_after) continue;
       if (auto* shard = find(part.shard, part.incarnation)) shard->silent = true;
-      reissue(batch, i);
+      reissue(round, i);
     }
   }
+  if (priorities_since_ && now - *priorities_since_ >= priorities_wait) send_priorities();
   return any;
 }
 
@@ -92,15 +100,18 @@ float ReplayClient::max_priority() const {
   return largest;
 }
 
-bool ReplayClient::request() {
-  Batch batch;
-  if (!allot(batch, options_.batch)) return false;
-  pending_.push_back(std::move(batch));
+bool ReplayClient::request(std::uint32_t batches) {
+  send_priorities();
+  Round round;
+  round.batches = batches;
+  if (!allot(round, options_.batch * batches)) return false;
+  pending_.push_back(std::move(round));
+  in_flight_ += batches;
   return true;
 }
 
 // Draws which shards serve `draws` items, and asks them. False when nobody has anything.
-bool ReplayClient::allot(Batch& batch, std::uint32_t draws) {
+bool ReplayClient::allot(Round& round, std::uint32_t draws) {
   double total_mass = 0;
   double total_items = 0;
   for (const auto& shard : shards_) {
@@ -128,12 +139,14 @@ bool ReplayClient::allot(Batch& batch, std::uint32_t draws) {
     ++counts[chosen];
   }
   for (std::size_t s = 0; s < shards_.size(); ++s) {
-    if (counts[s] == 0) continue;
-    Part part;
-    part.count = counts[s];
-    part.share = weight(shards_[s]);
-    send(shards_[s], part);
-    batch.parts.push_back(std::move(part));
+    while (counts[s] > 0) {
+      Part part;
+      part.count = std::min(counts[s], largest_part_);
+      part.share = weight(shards_[s]);
+      counts[s] -= part.count;
+      send(shards_[s], part);
+      round.parts.push_back(std::move(part));
+    }
   }
   return true;
 }
@@ -148,14 +161,14 @@ void ReplayClient::send(Shard& shard, Part& part) {
 }
 
 // The part's draws go to the shards that are left. When none has anything now, the part waits for its next turn.
-void ReplayClient::reissue(Batch& batch, std::size_t part) {
-  const auto count = batch.parts[part].count;
-  if (allot(batch, count)) {
-    batch.parts.erase(batch.parts.begin() + static_cast<std::ptrdiff_t>(part));
+void ReplayClient::reissue(Round& round, std::size_t part) {
+  const auto count = round.parts[part].count;
+  if (allot(round, count)) {
+    round.parts.erase(round.parts.begin() + static_cast<std::ptrdiff_t>(part));
     return;
   }
-  batch.parts[part].request = 0;
-  batch.parts[part].sent = clock_.now() - std::chrono::duration_cast<Nanoseconds>(options_.silent_after) + ask_again;
+  round.parts[part].request = 0;
+  round.parts[part].sent = clock_.now() - std::chrono::duration_cast<Nanoseconds>(options_.silent_after) + ask_again;
 }
 
 void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
@@ -170,11 +183,11 @@ void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
   shard.items = reply.items;
   shard.max_priority = reply.max_priority;
   if (reply.request == 0) return;
-  for (auto& batch : pending_) {
-    for (std::size_t i = 0; i < batch.parts.size(); ++i) {
-      auto& part = batch.parts[i];
+  for (auto& round : pending_) {
+    for (std::size_t i = 0; i < round.parts.size(); ++i) {
+      auto& part = round.parts[i];
       if (part.request != reply.request || part.reply) continue;
-      if (reply.count == 0) return reissue(batch, i);
+      if (reply.count == 0) return reissue(round, i);
       return accept(part, reply, std::move(message));
     }
   }
@@ -205,92 +218,132 @@ void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& 
 
 std::optional<SampledBatch> ReplayClient::take() {
   if (pending_.empty()) return std::nullopt;
-  const auto& parts = pending_.front().parts;
-  if (!std::all_of(parts.begin(), parts.end(), [](const Part& part) { return part.reply.has_value(); }))
+  auto& round = pending_.front();
+  if (!std::all_of(round.parts.begin(), round.parts.end(), [](const Part& part) { return part.reply.has_value(); }))
     return std::nullopt;
+  if (round.picks.empty()) deal(round);
   SampledBatch out = std::exchange(spare_, {});
-  assemble(pending_.front(), out);
-  pending_.pop_front();
+  assemble(round, std::span<const Pick>(round.picks).subspan(round.taken * options_.batch, options_.batch), out);
+  --in_flight_;
+  if (++round.taken == round.batches) pending_.pop_front();
   return out;
 }
 
-namespace {
-
-template <class T>
-void append(std::vector<T>& to, const std::vector<T>& from) {
-  to.insert(to.end(), from.begin(), from.end());
+// The items stand in the order of their strata. Of each `batches` neighbours every batch gets one, which one is drawn.
+void ReplayClient::deal(Round& round) {
+  const auto batches = round.batches;
+  round.picks.resize(std::size_t{batches} * options_.batch);
+  std::uint32_t at = 0;
+  std::uint32_t shift = 0;
+  for (std::uint32_t p = 0; p < round.parts.size(); ++p) {
+    for (std::uint32_t i = 0; i < round.parts[p].count; ++i, ++at) {
+      if (batches > 1 && at % batches == 0) shift = static_cast<std::uint32_t>(rng_.below(batches));
+      const auto batch = (at + shift) % batches;
+      round.picks[std::size_t{batch} * options_.batch + at / batches] = {p, i};
+    }
+  }
 }
 
-void append_offset(std::vector<std::uint32_t>& to, const std::vector<std::uint32_t>& from, std::uint32_t offset) {
-  for (const auto index : from) to.push_back(index + offset);
-}
-
-}  // namespace
-
-void ReplayClient::assemble(const Batch& batch, SampledBatch& out) {
-  out.table.stack = options_.stack;
-  out.table.n_step = options_.n_step;
-  out.table.resize(0);
-  out.probability.clear();
-  out.shard.clear();
-  out.incarnations.clear();
-  out.columns.resize(row_bytes_.size());
-  for (auto& column : out.columns) column.clear();
-  out.rows = 0;
+void ReplayClient::assemble(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
+  const auto size = picks.size();
+  auto& table = out.table;
+  table.stack = options_.stack;
+  table.n_step = options_.n_step;
+  table.resize(size);
+  out.probability.resize(size);
+  out.shard.resize(size);
+  out.incarnations.resize(size);
   out.items = items();
-  for (const auto& part : batch.parts) {
-    const auto& table = part.table;
-    append(out.table.generations, table.generations);
-    append(out.table.slots, table.slots);
-    append(out.table.leaves, table.leaves);
-    append_offset(out.table.state, table.state, out.rows);
-    append_offset(out.table.next_state, table.next_state, out.rows);
-    append(out.table.actions, table.actions);
-    append(out.table.rewards, table.rewards);
-    append(out.table.steps, table.steps);
-    append(out.table.terminal, table.terminal);
-    for (std::size_t i = 0; i < table.count(); ++i) {
-      const double local = part.reply->mass > 0
-                               ? static_cast<double>(table.leaves[i]) / static_cast<double>(part.reply->mass)
-                               : 1.0 / static_cast<double>(std::max<std::uint64_t>(1, part.reply->items));
-      out.probability.push_back(part.share * local);
-      out.shard.push_back(static_cast<std::uint32_t>(part.shard));
-      out.incarnations.push_back(part.incarnation);
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto& part = round.parts[picks[i].part];
+    const auto& from = part.table;
+    const std::size_t item = picks[i].item;
+    table.generations[i] = from.generations[item];
+    table.slots[i] = from.slots[item];
+    table.leaves[i] = from.leaves[item];
+    table.actions[i] = from.actions[item];
+    table.steps[i] = from.steps[item];
+    table.terminal[i] = from.terminal[item];
+    std::copy_n(&from.rewards[item * table.n_step], table.n_step, &table.rewards[i * table.n_step]);
+    const double local = part.reply->mass > 0
+                             ? static_cast<double>(from.leaves[item]) / static_cast<double>(part.reply->mass)
+                             : 1.0 / static_cast<double>(std::max<std::uint64_t>(1, part.reply->items));
+    out.probability[i] = part.share * local;
+    out.shard[i] = static_cast<std::uint32_t>(part.shard);
+    out.incarnations[i] = part.incarnation;
+  }
+  copy_rows(round, picks, out);
+}
+
+// Numbers the rows that these items need, in the order they come up, and copies each once.
+void ReplayClient::copy_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
+  if (renumbered_.size() < round.parts.size()) renumbered_.resize(round.parts.size());
+  for (std::size_t p = 0; p < round.parts.size(); ++p) renumbered_[p].assign(round.parts[p].reply->rows, no_row);
+  sources_.clear();
+  const auto number = [&](std::uint32_t part, std::uint32_t row) {
+    auto& renumbered = renumbered_[part][row];
+    if (renumbered == no_row) {
+      renumbered = static_cast<std::uint32_t>(sources_.size());
+      sources_.push_back({part, row});
     }
-    for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
-      const auto bytes = part.columns[c].bytes();
-      out.columns[c].insert(out.columns[c].end(), bytes.begin(), bytes.end());
+    return renumbered;
+  };
+  const std::size_t stack = options_.stack;
+  for (std::size_t i = 0; i < picks.size(); ++i) {
+    const auto& from = round.parts[picks[i].part].table;
+    for (std::size_t k = 0; k < stack; ++k) {
+      out.table.state[i * stack + k] = number(picks[i].part, from.state[picks[i].item * stack + k]);
+      out.table.next_state[i * stack + k] = number(picks[i].part, from.next_state[picks[i].item * stack + k]);
     }
-    out.rows += part.reply->rows;
+  }
+  out.rows = static_cast<std::uint32_t>(sources_.size());
+  out.columns.resize(row_bytes_.size());
+  for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
+    const auto bytes = row_bytes_[c];
+    out.columns[c].resize(sources_.size() * bytes);
+    auto* to = out.columns[c].data();
+    for (const auto& source : sources_) {
+      std::memcpy(to, round.parts[source.part].columns[c].bytes().data() + source.item * bytes, bytes);
+      to += bytes;
+    }
   }
 }
 
 void ReplayClient::update_priorities(const SampledBatch& batch, std::span<const float> priorities) {
   for (auto& shard : shards_) {
-    std::vector<std::uint32_t> slots;
-    std::vector<std::uint64_t> generations;
-    std::vector<float> values;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       if (batch.shard[i] != shard.address.index || batch.incarnations[i] != shard.address.incarnation) continue;
-      slots.push_back(batch.table.slots[i]);
-      generations.push_back(batch.table.generations[i]);
-      values.push_back(priorities[i]);
+      shard.slots.push_back(batch.table.slots[i]);
+      shard.generations.push_back(batch.table.generations[i]);
+      shard.priorities.push_back(priorities[i]);
     }
-    if (slots.empty()) continue;
-    wire::Frame handles(slots.size() * 12);
-    std::memcpy(handles.mutable_bytes().data(), slots.data(), slots.size() * 4);
-    std::memcpy(handles.mutable_bytes().data() + slots.size() * 4, generations.data(), generations.size() * 8);
+  }
+  if (!priorities_since_) priorities_since_ = clock_.now();
+}
+
+void ReplayClient::send_priorities() {
+  if (!priorities_since_) return;
+  priorities_since_.reset();
+  for (auto& shard : shards_) {
+    if (shard.slots.empty()) continue;
+    const auto count = shard.slots.size();
+    wire::Frame handles(count * 12);
+    std::memcpy(handles.mutable_bytes().data(), shard.slots.data(), count * 4);
+    std::memcpy(handles.mutable_bytes().data() + count * 4, shard.generations.data(), count * 8);
     std::vector<wire::Frame> parts;
     parts.push_back(std::move(handles));
-    parts.push_back(wire::Frame::copy_of(std::span<const float>(values)));
-    auto message =
-        wire::encode(wire::PriorityUpdate{epoch_, shard.address.incarnation, static_cast<std::uint32_t>(slots.size())},
-                     std::move(parts));
+    parts.push_back(wire::Frame::copy_of(std::span<const float>(shard.priorities)));
+    auto message = wire::encode(
+        wire::PriorityUpdate{epoch_, shard.address.incarnation, static_cast<std::uint32_t>(count)}, std::move(parts));
     (void)shard.socket->send(message);  // a lost update leaves an older priority, nothing worse
+    shard.slots.clear();
+    shard.generations.clear();
+    shard.priorities.clear();
   }
 }
 
 void ReplayClient::save(const std::string& directory) {
+  send_priorities();
   for (auto& shard : shards_) {
     auto message = wire::encode(wire::SaveRequest{epoch_, directory});
     if (shard.socket->send(message) != wire::Sent::yes) {

@@ -5,6 +5,10 @@
 // leaf and m_s; P = q_s * leaf / m_s is the probability with which the item was really drawn, whatever moved
 // in between. A shard that is silent for `silent_after`, was replaced, or has nothing to draw gives its part of
 // the batch to the others. With all masses zero, shards are drawn by their number of items.
+//
+// Several batches may be drawn as one round: one request and one reply a shard for all of them. The round is stratified
+// as a whole and dealt out so that each batch is stratified over the whole mass too; every item's P stays the same.
+// New priorities wait for the next request, so that both wake a shard once.
 // Never blocks. One thread.
 #pragma once
 
@@ -68,15 +72,17 @@ class ReplayClient {
   // something came in.
   bool step();
 
-  // Requests one batch. False when no shard is known to have anything to draw.
-  bool request();
-  [[nodiscard]] std::size_t in_flight() const { return pending_.size(); }
+  // Requests `batches` batches as one round. False when no shard is known to have anything to draw.
+  bool request(std::uint32_t batches = 1);
+  // Batches requested and not taken.
+  [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
   // The oldest requested batch, when it is complete.
   [[nodiscard]] std::optional<SampledBatch> take();
   // Gives a batch's memory back for the next one.
   void recycle(SampledBatch&& batch) { spare_ = std::move(batch); }
 
-  // Raw priorities, one an item of the batch; each goes to the shard process that drew it.
+  // Raw priorities, one an item of the batch; each goes to the shard process that drew it, with the next request or a
+  // moment later.
   void update_priorities(const SampledBatch& batch, std::span<const float> priorities);
 
   // Asks every shard to save its part into `directory`; the answers come through take_saves().
@@ -108,6 +114,10 @@ class ReplayClient {
     Nanoseconds heard{0};
     Nanoseconds asked{0};
     bool silent = false;
+    // Priorities not sent yet.
+    std::vector<std::uint32_t> slots;
+    std::vector<std::uint64_t> generations;
+    std::vector<float> priorities;
   };
   struct Part {
     std::int64_t shard = 0;
@@ -120,20 +130,31 @@ class ReplayClient {
     SampleTable table;
     std::vector<wire::Frame> columns;
   };
-  struct Batch {
+  // Which item of which part.
+  struct Pick {
+    std::uint32_t part = 0;
+    std::uint32_t item = 0;
+  };
+  struct Round {
+    std::uint32_t batches = 1;
+    std::uint32_t taken = 0;
     std::vector<Part> parts;
+    std::vector<Pick> picks;  // [batches, batch], once all parts are there
   };
 
   void handle(Shard& shard, wire::Incoming&& message);
   void accept(Part& part, wire::SampleReply reply, wire::Incoming&& message);
   void check_parts(const wire::SampleReply& reply, const wire::Incoming& message) const;
   void ask(Shard& shard);
-  bool allot(Batch& batch, std::uint32_t draws);
-  void reissue(Batch& batch, std::size_t part);
+  bool allot(Round& round, std::uint32_t draws);
+  void reissue(Round& round, std::size_t part);
   void send(Shard& shard, Part& part);
   [[nodiscard]] float max_priority() const;
   [[nodiscard]] Shard* find(std::int64_t index, std::uint64_t incarnation);
-  void assemble(const Batch& batch, SampledBatch& out);
+  void deal(Round& round);
+  void assemble(const Round& round, std::span<const Pick> picks, SampledBatch& out);
+  void copy_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out);
+  void send_priorities();
 
   wire::Context& context_;
   const Clock& clock_;
@@ -141,8 +162,13 @@ class ReplayClient {
   std::vector<std::size_t> row_bytes_;  // of the columns a reply carries
   Rng rng_;
   std::uint64_t epoch_ = 0;
-  std::vector<Shard> shards_;  // ordered by index
-  std::deque<Batch> pending_;
+  std::vector<Shard> shards_;   // ordered by index
+  std::uint32_t largest_part_;  // items a request asks for at most, so that no reply is too large a message
+  std::deque<Round> pending_;
+  std::size_t in_flight_ = 0;
+  std::optional<Nanoseconds> priorities_since_;         // the oldest that are not sent
+  std::vector<std::vector<std::uint32_t>> renumbered_;  // [part][row of its reply] row of the batch
+  std::vector<Pick> sources_;                           // [row of the batch] part and row of its reply
   std::uint64_t next_request_ = 1;
   std::vector<Saved> saves_;
   SampledBatch spare_;

@@ -1,5 +1,7 @@
 #include "replay/schema.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace qanat::replay {
@@ -17,6 +19,14 @@ std::size_t Schema::row_bytes() const {
   std::size_t bytes = 0;
   for (const TensorSpec& column : columns()) bytes += column.bytes();
   return bytes;
+}
+
+std::size_t item_bytes(const Schema& schema, std::uint32_t stack, std::uint32_t n_step) {
+  std::size_t row = 0;
+  for (const TensorSpec& column : schema.observations) row += column.bytes();
+  for (const TensorSpec& column : schema.extras) row += column.bytes();
+  // The state and the next state, which overlap where the window is shorter than the stack.
+  return row * (stack + std::min(stack, n_step));
 }
 
 void Schema::check() const {

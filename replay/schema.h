@@ -45,6 +45,11 @@ struct Schema {
   friend bool operator==(const Schema&, const Schema&) = default;
 };
 
+// A sample reply's rows weigh at most this; a request that would need more is refused. Learners ask for less at a time.
+inline constexpr std::size_t largest_reply_bytes = 256UL << 20;
+// Bytes of the rows that a reply carries for one item, when it shares none with others.
+[[nodiscard]] std::size_t item_bytes(const Schema& schema, std::uint32_t stack, std::uint32_t n_step);
+
 // The run of steps of one environment slot of one actor life; never reused.
 struct StreamId {
   std::uint64_t incarnation = 0;

@@ -316,8 +316,10 @@ void ShardServer::serve_sample(const wire::Incoming& message) {
   if (request.epoch != member_.epoch()) {
     throw InputError(text("a learner of epoch ", request.epoch, " asks; this is epoch ", member_.epoch()));
   }
-  if (request.count > 1 << 20)
-    throw InputError(text("sample request for ", request.count, " items, wanted at most 2^20"));
+  const auto item = item_bytes(shard_->schema(), options_.stack, options_.n_step);
+  const auto most = std::clamp<std::size_t>(largest_reply_bytes / item, 1, 1U << 20);
+  if (request.count > most)
+    throw InputError(text("sample request for ", request.count, " items of ", item, " bytes, wanted at most ", most));
   other_shards_max_ = request.max_priority > 0 && std::isfinite(request.max_priority) ? request.max_priority : -1;
   auto reply = state_reply(request);
   std::vector<wire::Frame> parts;

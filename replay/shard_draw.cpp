@@ -74,7 +74,7 @@ std::uint32_t Shard::table_index(std::uint32_t slot, Draw& out) {
 // Everything that one drawn item is, into place i.
 void Shard::describe(std::size_t i, std::uint32_t slot, Draw& out) {
   const std::uint32_t steps = items_.steps(slot);
-  // path_ becomes the rows from the stack's oldest to s', oldest first, by their place in the reply.
+  // path_ becomes the rows from the stack's oldest to s', oldest first. Those that only lent a reward are not sent.
   std::uint32_t oldest = slot;
   std::uint32_t t = 0;  // place of the item's own row in the path
   while (t + 1 < stack_ && !(rows_.flags(oldest) & flag_first)) {
@@ -85,7 +85,7 @@ void Shard::describe(std::size_t i, std::uint32_t slot, Draw& out) {
   std::uint32_t last_step = oldest;
   std::uint32_t row = oldest;
   for (; row != no_slot && length <= t + steps; ++length) {
-    path_[length] = table_index(row, out);
+    path_[length] = row;
     if (length >= t && length < t + steps) {
       out.rewards[i * n_step_ + (length - t)] = rows_.reward(row);
       last_step = row;
@@ -95,8 +95,8 @@ void Shard::describe(std::size_t i, std::uint32_t slot, Draw& out) {
   // A stream that was cut off at a terminated step has no row t+m: any valid row will do.
   const std::uint32_t next = std::min(t + steps, length - 1);
   for (std::uint32_t k = 0; k < stack_; ++k) {
-    out.states[i * stack_ + k] = path_[stack_row(t, 0, stack_, k)];
-    out.next_states[i * stack_ + k] = path_[stack_row(next, 0, stack_, k)];
+    out.states[i * stack_ + k] = table_index(path_[stack_row(t, 0, stack_, k)], out);
+    out.next_states[i * stack_ + k] = table_index(path_[stack_row(next, 0, stack_, k)], out);
   }
   out.handles[i] = handle_of(slot);
   out.steps[i] = static_cast<std::uint8_t>(steps);

@@ -98,13 +98,13 @@ class Cluster {
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
 
-  // A batch at a time goes to `take`; several are under way.
+  // A batch at a time goes to `take`; several are under way, asked for `round` at a time.
   template <class Take>
-  void draw(std::size_t batches, Take take) {
+  void draw(std::size_t batches, Take take, std::uint32_t round = 1) {
     std::size_t requested = 0;
     std::size_t taken = 0;
     wait_until([&] {
-      while (requested < batches && client_->in_flight() < 4 && client_->request()) ++requested;
+      while (requested < batches && client_->in_flight() < 4 && client_->request(round)) requested += round;
       while (auto batch = client_->take()) {
         take(*batch);
         ++taken;
@@ -442,6 +442,40 @@ TEST_CASE("sampling: a million draws over four shard processes have the right sh
   // And a scheme made by the same means, but right, passes: it is the shares that are refused above.
   const std::array<double, shard_count> right = {1.0 / 16, 2.0 / 16, 4.0 / 16, 9.0 / 16};
   CHECK(judge(population, with_shares(population, draws, right, true)).all());
+}
+
+TEST_CASE("sampling: of batches that travel together each is drawn from the whole mass", "[sampling]") {
+  constexpr std::uint32_t round = 4;
+  Cluster cluster("prioritised");
+  const Population population;
+  learner::DqnAgent agent(cluster.config().agent, 1e-3, 2, false);
+  std::array<Draws, round> draws;
+  std::size_t taken = 0;
+  cluster.draw(
+      400,
+      [&](const replay::SampledBatch& batch) {
+        std::array<double, shard_count> seen{};
+        for (std::size_t i = 0; i < batch.size(); ++i) ++seen[population.shard[item_of(batch, i)]];
+        for (std::size_t s = 0; s < shard_count; ++s) {
+          // Stratified as a round, and so within each batch but for the strata that a shard's edge cuts.
+          REQUIRE(std::abs(seen[s] - batch_size * population.mass[s] / population.total) <= 2);
+        }
+        take_in(batch, agent, draws[taken++ % round]);
+      },
+      round);
+  Draws all;
+  for (const auto& part : draws) {
+    CHECK(judge(population, part).all());
+    all.item.insert(all.item.end(), part.item.begin(), part.item.end());
+    all.leaf.insert(all.leaf.end(), part.leaf.begin(), part.leaf.end());
+    all.probability.insert(all.probability.end(), part.probability.begin(), part.probability.end());
+    all.weight.insert(all.weight.end(), part.weight.begin(), part.weight.end());
+  }
+  CHECK(judge(population, all).all());
+  // The check sees batches that are cut from the round in one piece: the first would hold the first shards only.
+  Draws first = all;
+  for (std::size_t i = 0; i < first.item.size(); ++i) first.item[i] %= population.size() / round;
+  CHECK_FALSE(judge(population, first).over_shards);
 }
 
 TEST_CASE("sampling: the probability is the one used, although a shard's mass moved after its share was fixed",

@@ -120,6 +120,11 @@ bool Actor::serve() {
   if (!started_) start();
   follow_directory();
   if (weights_.step(layout_)) {
+    if (!acting_) {
+      acting_ = true;
+      log_.info("acts with the weights of update ", weights_.version().version, ", ",
+                std::chrono::duration_cast<Milliseconds>(clock_.now() - started_at_).count(), " ms after joining");
+    }
     policy_->set_parameters(weights_.parameters(), weights_.version().version);
     member_.set_metric("weights_version_mean", static_cast<double>(policy_->version()));
     any = true;
@@ -133,7 +138,7 @@ bool Actor::serve() {
 
 void Actor::start() {
   started_ = true;
-  times_.since = clock_.now();
+  times_.since = started_at_ = clock_.now();
   const auto& welcome = member_.welcome();
   if (!loaded_) rng_ = Rng(derive_seed(options_.seed, exploration_tag, welcome.index, welcome.start_count));
   for (auto& group : groups_) {

@@ -138,6 +138,8 @@ class Actor : public control::Role {
   Nanoseconds served_{0};
   bool stepped_ = false;
   bool started_ = false;
+  Nanoseconds started_at_{0};
+  bool acting_ = false;  // weights have come
   bool loaded_ = false;
   bool environments_loaded_ = false;
   bool quiescing_ = false;

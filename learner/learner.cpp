@@ -63,16 +63,13 @@ bool Learner::step() {
   bool waited = false;
   request_batches();
   if (member_.state() == RunState::running) {
-    if (auto batch = client_->take()) {
-      // The next one is requested before this one is trained on, so that the shards work meanwhile.
-      trained_ += batch->size();
-      ++updates_;
-      request_batches();
-      train(std::move(*batch));
+    if (train()) {
       any = true;
     } else {
       waited = member_.grant().counting;
     }
+  } else {
+    finish_updates();
   }
   if (member_.state() >= RunState::closing) end();
   const bool training = wants_batches() || client_->in_flight() > 0;
@@ -220,8 +217,8 @@ void Learner::request_batches() {
   }
 }
 
-// Trained steps that the lease should reach ahead: far enough that its round trip is not waited for, and not more than a
-// quarter of what both sides may be apart, which would look like waiting.
+// Trained steps that the lease should reach ahead: far enough that its round trip is not waited for, and not more than
+// a quarter of what both sides may be apart, which would look like waiting.
 std::uint64_t Learner::lease_ahead() const {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
   const auto quarter = static_cast<std::uint64_t>(options_.ratio_window / 4);
@@ -243,11 +240,36 @@ double Learner::beta() const {
   return replay.beta_start + done * (replay.beta_end - replay.beta_start);
 }
 
-void Learner::train(replay::SampledBatch batch) {
+// Keeps the trainer supplied, and takes the oldest update's result when it can take no more or nothing is there for it.
+// False: there was nothing to do.
+bool Learner::train() {
+  while (running_.size() < trainer_->depth() && !limit_reached(updates_)) {
+    auto batch = client_->take();
+    if (!batch) break;
+    // The next one is requested before this one is trained on, so that the shards work meanwhile.
+    trained_ += batch->size();
+    ++updates_;
+    request_batches();
+    start_update(std::move(*batch));
+  }
+  if (running_.empty()) return false;
+  finish_update();
+  after_updates();
+  return true;
+}
+
+void Learner::start_update(replay::SampledBatch batch) {
   const auto begin = thread_cpu_time();
   const auto every = static_cast<std::uint64_t>(options_.learner.target_update_every);
   const nn::UpdateControls controls{learning_rate(), every > 0 && updates_ % every == 0};
-  trainer_->submit(agent_->prepare(batch, beta()), controls);
+  running_.push_back(std::move(batch));
+  trainer_->submit(agent_->prepare(running_.back(), beta()), controls);
+  trained_time_ += thread_cpu_time() - begin;
+}
+
+void Learner::finish_update() {
+  const auto begin = thread_cpu_time();
+  auto& batch = running_.front();
   const auto result = trainer_->collect(td_abs_);
   if (result.finite) {
     skipped_in_a_row_ = 0;
@@ -260,16 +282,30 @@ void Learner::train(replay::SampledBatch batch) {
     skip(batch, result);
   }
   client_->recycle(std::move(batch));
+  running_.pop_front();
   trained_time_ += thread_cpu_time() - begin;
-  if (updates_ - published_ >= static_cast<std::uint64_t>(options_.learner.publish_every)) publish();
+}
+
+void Learner::finish_updates() {
+  while (!running_.empty()) finish_update();
+}
+
+// What is due after so many updates or so much time: it reads the weights, so the trainer comes to rest first.
+void Learner::after_updates() {
   const auto& checkpoint = options_.checkpoint;
-  const bool by_count = checkpoint.every_updates > 0 &&
-                        updates_ - checkpoint_updates_ >= static_cast<std::uint64_t>(checkpoint.every_updates);
+  const auto reached = [](std::uint64_t count, std::int64_t limit) {
+    return limit > 0 && count >= static_cast<std::uint64_t>(limit);
+  };
   const bool by_time =
       checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
-  if (by_count || by_time) begin_checkpoint();
-  if (options_.stop.updates > 0 && updates_ >= static_cast<std::uint64_t>(options_.stop.updates))
-    member_.stop_run("updates");
+  const bool saves = by_time || reached(updates_ - checkpoint_updates_, checkpoint.every_updates);
+  const bool publishes = reached(updates_ - published_, options_.learner.publish_every);
+  const bool stops = reached(updates_, options_.stop.updates);
+  if (!saves && !publishes && !stops) return;
+  finish_updates();
+  if (publishes) publish();
+  if (saves) begin_checkpoint();
+  if (stops) member_.stop_run("updates");
 }
 
 void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& result) {

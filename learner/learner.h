@@ -1,9 +1,11 @@
 // The learner's process: draws batches, updates, sends priorities back, publishes weights, writes checkpoints.
 //
 // A control::Role: one thread, never blocks for others (an update itself takes its time). The next `prefetch`
-// batches are always under way, as far as the ledger's lease allows.
+// batches are always under way, as far as the ledger's lease allows; as many updates are in flight as the trainer
+// takes, and come to rest before weights are read.
 #pragma once
 
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -51,7 +53,9 @@ class Learner : public control::Role {
 
   // Lockstep: no update after this one; quiet() once it is done and no batch is under way.
   void pause_at(std::uint64_t updates) { pause_at_ = updates; }
-  [[nodiscard]] bool quiet() const { return client_ && updates_ >= pause_at_ && client_->in_flight() == 0; }
+  [[nodiscard]] bool quiet() const {
+    return client_ && updates_ >= pause_at_ && client_->in_flight() == 0 && running_.empty();
+  }
   // Lockstep: saves this role's part into a directory that the runner completes.
   void save(const std::filesystem::path& directory);
 
@@ -67,7 +71,11 @@ class Learner : public control::Role {
   void build();
   void follow_directory();
   void request_batches();
-  void train(replay::SampledBatch batch);
+  bool train();
+  void start_update(replay::SampledBatch batch);
+  void finish_update();
+  void finish_updates();
+  void after_updates();
   void skip(const replay::SampledBatch& batch, const nn::UpdateResult& result);
   void publish();
   void take_evaluations();
@@ -98,10 +106,11 @@ class Learner : public control::Role {
   std::unique_ptr<nn::QTrainer> trainer_;
   std::optional<DqnAgent> agent_;
   std::optional<replay::ReplayClient> client_;
+  std::deque<replay::SampledBatch> running_;  // of updates submitted to the trainer, oldest first
   std::uint64_t layout_ = 0;
   std::uint64_t directory_seen_ = 0;
 
-  std::uint64_t updates_ = 0;
+  std::uint64_t updates_ = 0;         // submitted ones
   std::uint64_t trained_before_ = 0;  // by learners before this process
   std::uint64_t trained_ = 0;
   std::uint64_t skipped_ = 0;

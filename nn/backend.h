@@ -50,7 +50,7 @@ struct TrainerOptions {
   double target_tau = 1;      // < 1: target += tau (online - target) after every update
 };
 
-// One batch, borrowed until collect() returns.
+// One batch, borrowed until submit() returns where depth() is above 1, else until collect() returns.
 struct QBatch {
   std::int64_t size = 0;  // must be TrainerOptions::batch
   ObservationRows state = {};
@@ -83,13 +83,17 @@ class QTrainer {
  public:
   virtual ~QTrainer() = default;
 
-  // Starts one update. At most one is in flight: every submit is followed by its collect. A processor's backend
-  // computes here, a device's only starts. Throws InputError, with nothing changed, when the batch does not fit.
+  // How many updates may be submitted and not yet collected: 1 on a processor, which computes in submit; above 1 on a
+  // device, where the next batch goes up while the update before it computes.
+  [[nodiscard]] virtual std::size_t depth() const { return 1; }
+  // Starts one update after those submitted before it. Precondition: fewer than depth() are in flight. Throws
+  // InputError, with nothing changed, when the batch does not fit.
   virtual void submit(const QBatch& batch, const UpdateControls& controls) = 0;
-  // Waits for it. td_abs: [B] |target - Q(s, action)|, the new raw priorities.
+  // Waits for the oldest update in flight. td_abs: [B] |target - Q(s, action)|, the new raw priorities.
   virtual UpdateResult collect(std::span<float> td_abs) = 0;
 
-  // Canonical layout; valid until the next call of a member that is not const. Not between submit and collect.
+  // Canonical layout; valid until the next call of a member that is not const. These and all members below only when
+  // no update is in flight.
   virtual std::span<const float> parameters() = 0;
   virtual std::span<const float> target_parameters() = 0;
   // The last update's gradients, before clipping. For tests and diagnosis.

@@ -88,10 +88,14 @@ if(QANAT_WITH_CUDA)
   qanat_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
   message(STATUS "CUDA backend: CUDA ${QANAT_CUDA_FOUND_TOOLKIT} (${CMAKE_CUDA_COMPILER}), "
                  "cuDNN ${QANAT_CUDA_FOUND_CUDNN} (${QANAT_CUDNN_LIBRARY}), for ${CMAKE_CUDA_ARCHITECTURES}")
+  string(REPLACE ";" " " architectures "${CMAKE_CUDA_ARCHITECTURES}")
+  set(QANAT_CUDA_BUILT_WITH "CUDA ${QANAT_CUDA_FOUND_TOOLKIT}, cuDNN ${QANAT_CUDA_FOUND_CUDNN}, for ${architectures}")
   add_library(qanat_cuda_flags INTERFACE)
   target_compile_options(qanat_cuda_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers

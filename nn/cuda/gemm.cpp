@@ -135,11 +135,11 @@ std::string describe(const GemmShape& s) {
               static_cast<int>(s.epilogue));
 }
 
-// Median of a few launches of each proposal; the first that runs when there is only one.
-cublasLtMatmulAlgo_t fastest(const Blas& blas, cudaStream_t stream, const GemmShape& s) {
+// By the median of a few launches of each proposal; nothing when none runs.
+std::optional<cublasLtMatmulAlgo_t> fastest(const Blas& blas, cudaStream_t stream, const GemmShape& s) {
   Call call(s);
   const auto proposals = call.proposals(blas);
-  if (proposals.empty()) throw SystemError(text("cuBLASLt has no algorithm for ", describe(s)));
+  if (proposals.empty()) return std::nullopt;
   const auto rows = [](std::int64_t outer, std::int64_t step) { return static_cast<std::size_t>(outer * step); };
   const DeviceBuffer<std::byte> a(rows(s.a_transposed ? s.k : s.m, s.a_row) * bytes_of(s.in));
   const DeviceBuffer<std::byte> b(rows(s.b_transposed ? s.n : s.k, s.b_row) * bytes_of(s.in));
@@ -168,7 +168,7 @@ cublasLtMatmulAlgo_t fastest(const Blas& blas, cudaStream_t stream, const GemmSh
       best_time = times[3];
     }
   }
-  if (best == nullptr) throw SystemError(text("cuBLASLt proposes algorithms that do not run for ", describe(s)));
+  if (best == nullptr) return std::nullopt;
   return *best;
 }
 
@@ -180,7 +180,7 @@ auto key_of(const GemmShape& s) {
 // One choice a shape and process: timings differ from run to run, and with them the order of sums.
 class Choices {
  public:
-  cublasLtMatmulAlgo_t of(const Blas& blas, cudaStream_t stream, const GemmShape& shape) {
+  std::optional<cublasLtMatmulAlgo_t> of(const Blas& blas, cudaStream_t stream, const GemmShape& shape) {
     int device = 0;
     QANAT_CUDA(cudaGetDevice(&device));
     const std::lock_guard lock(mutex_);
@@ -192,7 +192,8 @@ class Choices {
 
  private:
   std::mutex mutex_;
-  std::map<std::pair<int, decltype(key_of(GemmShape{}))>, cublasLtMatmulAlgo_t> chosen_;  // guarded by mutex_
+  std::map<std::pair<int, decltype(key_of(GemmShape{}))>, std::optional<cublasLtMatmulAlgo_t>>
+      chosen_;  // guarded by mutex_
 };
 
 }  // namespace
@@ -203,12 +204,18 @@ Blas::Blas() : workspace_(workspace_bytes) {
   handle_.reset(handle);
 }
 
-Gemm::Gemm(const Blas& blas, cudaStream_t stream, const GemmShape& shape) : shape_(shape) {
+std::optional<Gemm> Gemm::plan(const Blas& blas, cudaStream_t stream, const GemmShape& shape) {
   static Choices choices;
-  algorithm_ = choices.of(blas, stream, shape);
+  const auto algorithm = choices.of(blas, stream, shape);
+  if (!algorithm) return std::nullopt;
+  return Gemm(shape, *algorithm);
 }
 
-bool Gemm::supported(const Blas& blas, const GemmShape& shape) { return !Call(shape).proposals(blas).empty(); }
+Gemm::Gemm(const Blas& blas, cudaStream_t stream, const GemmShape& shape) : shape_(shape) {
+  const auto planned = plan(blas, stream, shape);
+  if (!planned) throw SystemError(text("cuBLASLt has no algorithm for ", describe(shape)));
+  algorithm_ = planned->algorithm_;
+}
 
 void Gemm::run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias,
                void* mask) const {

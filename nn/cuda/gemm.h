@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "nn/cuda/device.h"
 #include "nn/cuda/precision.h"
@@ -65,9 +66,8 @@ class Gemm {
   // in this process; later plans of the shape take the same algorithm, so that equal trainers give equal bits. Only
   // deterministic algorithms are taken. Throws SystemError, naming the shape, when the library has none.
   Gemm(const Blas& blas, cudaStream_t stream, const GemmShape& shape);
-
-  // Whether the library has an algorithm at all: not every epilogue goes with every type.
-  [[nodiscard]] static bool supported(const Blas& blas, const GemmShape& shape);
+  // The same, but nothing when the library has none: not every epilogue goes with every type.
+  [[nodiscard]] static std::optional<Gemm> plan(const Blas& blas, cudaStream_t stream, const GemmShape& shape);
 
   // `bias` and `mask` as the epilogue says, else null. Addresses are multiples of 16 bytes.
   void run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias = nullptr,
@@ -76,6 +76,8 @@ class Gemm {
   [[nodiscard]] const GemmShape& shape() const { return shape_; }
 
  private:
+  Gemm(const GemmShape& shape, const cublasLtMatmulAlgo_t& algorithm) : shape_(shape), algorithm_(algorithm) {}
+
   GemmShape shape_;
   cublasLtMatmulAlgo_t algorithm_ = {};
 };

@@ -125,6 +125,8 @@ std::size_t Staging::put(const ObservationRows& rows, std::int64_t samples) {
   const std::size_t bytes = static_cast<std::size_t>(rows.rows * shape_.row_bytes);
   reserve_rows(set, bytes);
   copy_rows(set, rows.data, 0, bytes);
+  // A pass computes all samples of its size: those beyond `samples` read row 0.
+  std::fill_n(column<std::uint32_t>(set, layout_.state_index), shape_.batch * shape_.stack, 0u);
   copy_index(set, layout_.state_index, rows.index, samples);
   *column<BatchHead>(set, 0) = {.state_rows = rows_[set].device.data(), .next_rows = rows_[set].device.data()};
   upload(copy_, columns_[set].data(), columns_host_[set].data(), layout_.bytes);

@@ -2,7 +2,9 @@
 # One static library a room, called qanat_NAME. Rooms it may include are its LINKS; third-party
 # libraries are PRIVATE, so that a header which leaks one does not build elsewhere.
 add_library(qanat_flags INTERFACE)
-target_compile_options(qanat_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -Wno-restrict -Wno-missing-field-initializers -fno-math-errno)
+target_compile_options(qanat_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -Wno-restrict -Wno-missing-field-initializers
+                            -fno-math-errno>)
 target_include_directories(qanat_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 if(QANAT_SANITIZE)
   # GCC 12 warns of its own library when it instruments; the plain builds judge warnings.

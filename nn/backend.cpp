@@ -1,15 +1,44 @@
 #include "nn/backend.h"
 
+#include <charconv>
+
 #include "core/error.h"
 #include "nn/cpu/backends.h"
+#include "nn/cuda_loader.h"
 
 namespace qanat::nn {
+namespace {
+
+// N of "cuda:N"; "cuda" is 0; -1 for anything else.
+int gpu_of(std::string_view device) {
+  if (device == "cuda") return 0;
+  if (!device.starts_with("cuda:")) return -1;
+  const std::string_view digits = device.substr(5);
+  int gpu = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), gpu);
+  return error == std::errc{} && end == digits.data() + digits.size() ? gpu : -1;
+}
+
+}  // namespace
 
 std::unique_ptr<Backend> make_backend(std::string_view device) {
   if (device == "cpu") return make_fast_backend();
   if (device == "reference") return make_reference_backend();
   if (device == "reference64") return make_reference64_backend();
-  throw ConfigError(text("device '", device, "' is none of cpu, reference, reference64"));
+  const int gpu = gpu_of(device);
+  if (gpu < 0) {
+    throw ConfigError(text("device '", device, "' is none of cpu, cuda, cuda:N, reference, reference64"));
+  }
+  const FoundCuda& cuda = find_cuda();
+  if (!cuda.usable()) throw ConfigError(text("device ", device, " cannot be used: ", cuda.obstacle()));
+  return cuda.library->make_backend(gpu);
+}
+
+ChosenDevice choose_device(std::string_view wanted) {
+  if (wanted != "auto") return {std::string(wanted), "as set"};
+  const FoundCuda& cuda = find_cuda();
+  if (!cuda.usable()) return {"cpu", cuda.obstacle()};
+  return {"cuda:0", cuda.report.gpus.front().name};
 }
 
 }  // namespace qanat::nn

@@ -1,5 +1,5 @@
 // What runs a network: inference for actors and evaluation, training for learners. One interface, several
-// backends (the processor's fast one, the plain reference, later CUDA), chosen by name at run time.
+// backends (the processor's fast one, the plain reference, CUDA), chosen by name at run time.
 //
 // Thread safety: a Backend's functions may be called from any thread; an Inference or a QTrainer belongs to one
 // thread at a time. Each object owns its memory, all of it allocated when it is made, and outlives its Backend.
@@ -48,6 +48,11 @@ struct TrainerOptions {
   bool rms_centered = false;  // divides by the spread around the mean gradient (Mnih et al., 2015)
   double max_grad_norm = 0;   // global norm, scaled by min(1, max / (norm + 1e-6)) as PyTorch; 0: off
   double target_tau = 1;      // < 1: target += tau (online - target) after every update
+
+  // On a device. A processor computes in f32, one way: there "auto" and "fp32", and "auto" and "general", are the same.
+  std::string precision = "auto";  // auto | bf16 | tf32 | fp32; auto: bf16. Master weights are f32 in all of them.
+  std::string kernels = "auto";    // auto | general | fused; auto: fused where the network is one of those it knows
+  bool capture = true;             // false: launches each kernel instead of replaying a graph; for tests and profilers
 };
 
 // One batch, borrowed until submit() returns where depth() is above 1, else until collect() returns.
@@ -76,6 +81,8 @@ struct UpdateResult {
   // False when the loss or the norm is not a finite number. Then parameters, target and optimiser are as before;
   // a target sync that was asked for happens with the next finite update.
   bool finite = true;
+  // On a device: from the start of the update's first kernel to the end of its last; 0 on a processor.
+  double device_seconds = 0;
 };
 
 // One double-DQN (or DQN) learner: online and target network, loss, backward pass, clipping, optimiser.
@@ -111,14 +118,26 @@ class Backend {
  public:
   virtual ~Backend() = default;
   [[nodiscard]] virtual std::string name() const = 0;
-  // Parameters are zero until they are set.
-  [[nodiscard]] virtual std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch) = 0;
-  // Throws ConfigError when an option is out of range.
+  // Parameters are zero until they are set. `precision` as TrainerOptions has it; on a device, auto is fp32 here.
+  [[nodiscard]] virtual std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch,
+                                                             const std::string& precision) = 0;
+  [[nodiscard]] std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch) {
+    return inference(spec, max_batch, "auto");
+  }
+  // Throws ConfigError when an option is out of range or not to be had on this backend.
   [[nodiscard]] virtual std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) = 0;
 };
 
-// "cpu": the fast one. "reference": plain loops in f32, the oracle. "reference64": the same in f64.
-// Throws ConfigError for any other name.
+// "cpu": the fast one. "reference": plain loops in f32, the oracle. "reference64": the same in f64. "cuda:N", or "cuda"
+// for the first: a GPU. Throws ConfigError for any other name, and when a GPU is asked for that cannot be used, with
+// what was found and what to do.
 [[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view device);
+
+// What "auto" stands for on this machine: "cuda:0" where that can be used, else "cpu". `why`: the reason, for the log.
+struct ChosenDevice {
+  std::string device;
+  std::string why;
+};
+[[nodiscard]] ChosenDevice choose_device(std::string_view wanted);
 
 }  // namespace qanat::nn

@@ -54,6 +54,23 @@ void check_options(const TrainerOptions& o) {
   if (o.optimizer != "adam" && o.optimizer != "rmsprop") {
     throw ConfigError(text("optimizer '", o.optimizer, "' is neither adam nor rmsprop"));
   }
+  if (o.precision != "auto" && o.precision != "bf16" && o.precision != "tf32" && o.precision != "fp32") {
+    throw ConfigError(text("precision '", o.precision, "' is none of auto, bf16, tf32, fp32"));
+  }
+  if (o.kernels != "auto" && o.kernels != "general" && o.kernels != "fused") {
+    throw ConfigError(text("kernels '", o.kernels, "' is none of auto, general, fused"));
+  }
+}
+
+void check_max_batch(std::int64_t max_batch) {
+  if (max_batch < 1) throw ConfigError(text("max_batch is ", max_batch, ", it must be at least 1"));
+}
+
+void check_plain(const std::string& backend, const std::string& precision, const std::string& kernels) {
+  if (precision != "auto" && precision != "fp32") {
+    throw ConfigError(text("precision ", precision, " needs a GPU: ", backend, " computes in fp32"));
+  }
+  if (kernels == "fused") throw ConfigError(text("fused kernels need a GPU: ", backend, " has none"));
 }
 
 }  // namespace qanat::nn

@@ -5,10 +5,9 @@
 //   Block        all parameters, or something of that shape (gradients), in the backend's own layout: a cheap view
 // and its operations, in the order an update calls them (see nn/cpu/reference.h for what each computes):
 //   activations, part, align, block, write, read              memory, while the plan is built and between updates
-//   stage            brings a batch and its controls, or rows, where the others read them, at addresses that never
-//   change run              calls its argument; a device captures what it does the first time a batch size comes, and
-//   replays
-//                    that after
+//   stage            brings a batch and its controls, or rows, where the others read them
+//   run              calls its argument; a device captures what that does and replays it
+//   beside, join     beside calls its argument, which a device may compute beside what follows, up to join
 //   load             gathers, stacks and scales rows
 //   linear, conv2d, layer_norm, relu, dueling                 forward; *_gradient backward
 //   td               target, loss, priorities, and the gradient of the loss with respect to Q
@@ -16,13 +15,17 @@
 //   result           waits, and brings back what an update reports
 //   save_optimizer, load_optimizer
 // Between stage and result nothing is read by the host, and all that differs between two updates is in what stage
-// brought or in the backend's memory. So a device can replay one captured graph.
+// brought or in the backend's memory. So a device can replay one captured graph. Up to `depth` batches may be staged
+// and not yet taken back by result, which takes the oldest.
 //
 // Thread safety and ownership: as nn/backend.h says of Inference and QTrainer.
 #pragma once
 
+#include <cassert>
+#include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/error.h"
@@ -37,15 +40,19 @@ void check_batch(const NetworkSpec& spec, const TrainerOptions& options, const Q
 void check_size(const char* what, std::size_t seen, std::size_t wanted);
 // Throws ConfigError naming the option that is out of range.
 void check_options(const TrainerOptions& options);
+void check_max_batch(std::int64_t max_batch);
+// For a processor's backend, which has one precision and one set of kernels.
+void check_plain(const std::string& backend, const std::string& precision, const std::string& kernels);
 
-// The buffers of one pass over `samples` samples. `input`, when given, is taken as buffer 0.
+// The buffers of one pass over `samples` samples: its values, or the gradients with respect to them. `input`, when
+// given, is taken as buffer 0.
 template <class Ops>
-std::vector<typename Ops::Activations> make_pass(Ops& ops, const Plan& plan, std::int64_t samples,
+std::vector<typename Ops::Activations> make_pass(Ops& ops, const Plan& plan, std::int64_t samples, Holds holds,
                                                  const typename Ops::Activations* input = nullptr) {
   std::vector<typename Ops::Activations> buffers;
-  for (const std::int64_t features : plan.buffers) {
-    const bool given = buffers.empty() && input != nullptr;
-    buffers.push_back(given ? *input : ops.activations(features, samples));
+  for (std::size_t buffer = 0; buffer < plan.buffers.size(); ++buffer) {
+    const bool given = buffer == 0 && input != nullptr;
+    buffers.push_back(given ? *input : ops.activations(buffer, samples, holds));
   }
   return buffers;
 }
@@ -110,10 +117,14 @@ void run_backward(Ops& ops, const Plan& plan, const typename Ops::Block& paramet
 template <class Ops>
 class EngineInference final : public Inference {
  public:
-  EngineInference(const NetworkSpec& spec, std::int64_t max_batch)
-      : spec_(spec), max_batch_(max_batch), plan_(make_plan(spec)), ops_(spec_, plan_, TrainerOptions{}) {
+  template <class... Where>
+  EngineInference(const NetworkSpec& spec, std::int64_t max_batch, const Where&... where)
+      : spec_(spec),
+        max_batch_(max_batch),
+        plan_(make_plan(spec)),
+        ops_(spec_, plan_, TrainerOptions{.batch = max_batch}, where...) {
     parameters_ = ops_.block();
-    pass_ = make_pass(ops_, plan_, max_batch);
+    pass_ = make_pass(ops_, plan_, max_batch, Holds::values);
   }
 
   void set_parameters(std::span<const float> parameters) override {
@@ -125,10 +136,13 @@ class EngineInference final : public Inference {
     if (batch > max_batch_) throw InputError(text("a batch of ", batch, " is above the largest of ", max_batch_));
     check_rows(spec_, observations, batch);
     check_size("q", q.size(), static_cast<std::size_t>(batch * spec_.actions));
-    const ObservationRows& staged = ops_.stage(observations, batch);
-    ops_.run(batch, [&] {
-      ops_.load(staged, pass_[0], 0, batch);
-      run_forward(ops_, plan_, parameters_, pass_, batch);
+    if (batch == 0) return;
+    const auto& staged = ops_.stage(observations, batch);
+    // What is computed may be more: a device keeps to one size, whose sums have one order.
+    const std::int64_t samples = ops_.pass_size(batch);
+    ops_.run([&] {
+      ops_.load(staged, pass_[0], 0, samples);
+      run_forward(ops_, plan_, parameters_, pass_, samples);
     });
     ops_.read(pass_[plan_.q.buffer], batch, q);
   }
@@ -145,29 +159,36 @@ class EngineInference final : public Inference {
 template <class Ops>
 class EngineTrainer final : public QTrainer {
  public:
-  EngineTrainer(const NetworkSpec& spec, const TrainerOptions& options)
-      : spec_(spec), options_(options), plan_(make_plan(spec)), ops_(spec_, plan_, options) {
+  template <class... Where>
+  EngineTrainer(const NetworkSpec& spec, const TrainerOptions& options, const Where&... where)
+      : spec_(spec), options_(options), plan_(make_plan(spec)), ops_(spec_, plan_, options, where...) {
     online_ = ops_.block();
     target_ = ops_.block();
     gradients_ = ops_.block();
     // The online network reads [s; s'] in one pass. s' starts where the backend may begin a pass of its own: the
     // target network reads the same input from there.
     next_at_ = ops_.align(options.batch);
-    online_pass_ = make_pass(ops_, plan_, next_at_ + options.batch);
+    online_pass_ = make_pass(ops_, plan_, next_at_ + options.batch, Holds::values);
     const auto next_input = ops_.part(online_pass_[0], next_at_, options.batch);
-    target_pass_ = make_pass(ops_, plan_, options.batch, &next_input);
-    deltas_ = make_pass(ops_, plan_, options.batch);
+    target_pass_ = make_pass(ops_, plan_, options.batch, Holds::values, &next_input);
+    deltas_ = make_pass(ops_, plan_, options.batch, Holds::gradients);
     canonical_.resize(plan_.parameter_count);
   }
 
+  std::size_t depth() const override { return Ops::depth; }
+
   void submit(const QBatch& batch, const UpdateControls& controls) override {
+    assert(in_flight_ < depth());
     check_batch(spec_, options_, batch);
-    const QBatch& staged = ops_.stage(batch, controls);
-    ops_.run(options_.batch, [&] { update(staged); });
+    const auto& staged = ops_.stage(batch, controls);
+    ops_.run([&] { update(staged); });
+    ++in_flight_;
   }
 
   UpdateResult collect(std::span<float> td_abs) override {
+    assert(in_flight_ > 0);
     check_size("td_abs", td_abs.size(), static_cast<std::size_t>(options_.batch));
+    --in_flight_;
     return ops_.result(td_abs);
   }
 
@@ -186,12 +207,14 @@ class EngineTrainer final : public QTrainer {
   void load_optimizer(std::span<const std::byte> bytes) override { ops_.load_optimizer(bytes); }
 
  private:
-  void update(const QBatch& batch) {
+  template <class Batch>
+  void update(const Batch& batch) {
     const std::int64_t size = options_.batch;
     ops_.load(batch.state, online_pass_[0], 0, size);
     ops_.load(batch.next_state, online_pass_[0], next_at_, size);
+    ops_.beside([&] { run_forward(ops_, plan_, target_, target_pass_, size); });
     run_forward(ops_, plan_, online_, online_pass_, options_.td.double_q ? next_at_ + size : size);
-    run_forward(ops_, plan_, target_, target_pass_, size);
+    ops_.join();
     const auto& online_q = online_pass_[plan_.q.buffer];
     const auto& target_q = target_pass_[plan_.q.buffer];
     // a* is read from the online network's values of s', or from the target network's.
@@ -214,21 +237,27 @@ class EngineTrainer final : public QTrainer {
   typename Ops::Block online_, target_, gradients_;
   std::vector<typename Ops::Activations> online_pass_, target_pass_, deltas_;
   std::vector<float> canonical_;
+  std::size_t in_flight_ = 0;
 };
 
+// Of a backend whose operations need no more than options.
 template <class Ops>
 class EngineBackend final : public Backend {
  public:
   explicit EngineBackend(std::string name) : name_(std::move(name)) {}
   std::string name() const override { return name_; }
 
-  std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch) override {
-    if (max_batch < 1) throw ConfigError(text("max_batch is ", max_batch, ", it must be at least 1"));
+  using Backend::inference;
+  std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch,
+                                       const std::string& precision) override {
+    check_max_batch(max_batch);
+    check_plain(name_, precision, "auto");
     return std::make_unique<EngineInference<Ops>>(spec, max_batch);
   }
 
   std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) override {
     check_options(options);
+    check_plain(name_, options.precision, options.kernels);
     return std::make_unique<EngineTrainer<Ops>>(spec, options);
   }
 

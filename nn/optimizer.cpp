@@ -26,6 +26,17 @@ std::uint32_t kind_of(const TrainerOptions& options) {
 
 }  // namespace
 
+OptimizerRule optimizer_rule(const TrainerOptions& options) {
+  return {.adam = options.optimizer == "adam",
+          .centered = options.rms_centered,
+          .beta1 = options.beta1,
+          .beta2 = options.beta2,
+          .rms_decay = options.rms_decay,
+          .epsilon = options.epsilon,
+          .max_grad_norm = options.max_grad_norm,
+          .target_tau = options.target_tau};
+}
+
 std::vector<std::byte> pack_optimizer(const TrainerOptions& options, const OptimizerState& state) {
   const Head head{
       .kind = kind_of(options), .steps = static_cast<std::uint64_t>(state.steps), .parameters = state.mean.size()};

@@ -27,27 +27,40 @@ struct StepScalars {
   Real tau = 0;  // target += tau (online - target); 0: the target stays, 1: it becomes the online network
 };
 
+// What a device needs of TrainerOptions to make them.
+struct OptimizerRule {
+  bool adam = true;
+  bool centered = false;
+  double beta1 = 0, beta2 = 0;  // Adam
+  double rms_decay = 0;         // RMSprop
+  double epsilon = 0;
+  double max_grad_norm = 0;
+  double target_tau = 1;
+};
+[[nodiscard]] OptimizerRule optimizer_rule(const TrainerOptions& options);
+
 // `t` counts finished updates, this one included. `norm` is the gradients' before clipping.
 template <class Real>
-StepScalars<Real> step_scalars(const TrainerOptions& options, double learning_rate, bool sync_target, std::int64_t t,
-                               double norm) {
+QANAT_HOST_DEVICE StepScalars<Real> step_scalars(const OptimizerRule& rule, double learning_rate, bool sync_target,
+                                                 std::int64_t t, double norm) {
+  using std::pow;
+  using std::sqrt;
   StepScalars<Real> s;
-  if (options.max_grad_norm > 0) {
-    const double clip = options.max_grad_norm / (norm + 1e-6);  // PyTorch's clip_grad_norm_
+  if (rule.max_grad_norm > 0) {
+    const double clip = rule.max_grad_norm / (norm + 1e-6);  // PyTorch's clip_grad_norm_
     s.clip = static_cast<Real>(clip < 1 ? clip : 1.0);
   }
   const auto steps = static_cast<double>(t);
-  const bool adam = options.optimizer == "adam";
-  s.rate = static_cast<Real>(adam ? learning_rate / (1 - std::pow(options.beta1, steps)) : learning_rate);
-  s.second_scale = static_cast<Real>(adam ? 1 / std::sqrt(1 - std::pow(options.beta2, steps)) : 1.0);
-  const double decay1 = adam ? options.beta1 : options.rms_decay;
-  const double decay2 = adam ? options.beta2 : options.rms_decay;
+  s.rate = static_cast<Real>(rule.adam ? learning_rate / (1 - pow(rule.beta1, steps)) : learning_rate);
+  s.second_scale = static_cast<Real>(rule.adam ? 1 / sqrt(1 - pow(rule.beta2, steps)) : 1.0);
+  const double decay1 = rule.adam ? rule.beta1 : rule.rms_decay;
+  const double decay2 = rule.adam ? rule.beta2 : rule.rms_decay;
   s.decay1 = static_cast<Real>(decay1);
   s.decay2 = static_cast<Real>(decay2);
   s.fresh1 = static_cast<Real>(1 - decay1);
   s.fresh2 = static_cast<Real>(1 - decay2);
-  s.epsilon = static_cast<Real>(options.epsilon);
-  const double tau = sync_target ? 1 : (options.target_tau < 1 ? options.target_tau : 0);
+  s.epsilon = static_cast<Real>(rule.epsilon);
+  const double tau = sync_target ? 1 : (rule.target_tau < 1 ? rule.target_tau : 0);
   s.tau = static_cast<Real>(tau);
   return s;
 }

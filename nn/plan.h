@@ -52,6 +52,9 @@ struct Plan {
   std::size_t parameter_count = 0;
 };
 
+// What a buffer of one pass holds: what the steps computed, or the gradients with respect to that.
+enum class Holds : std::uint8_t { values, gradients };
+
 [[nodiscard]] Plan make_plan(const NetworkSpec& spec);
 
 }  // namespace qanat::nn

@@ -47,7 +47,8 @@ float* FastOps::allocate(std::size_t count) {
   return memory;
 }
 
-auto FastOps::activations(std::int64_t features, std::int64_t samples) -> Activations {
+auto FastOps::activations(std::size_t buffer, std::int64_t samples, Holds) -> Activations {
+  const std::int64_t features = plan_.buffers[buffer];
   return {allocate(static_cast<std::size_t>(features * panels_of(samples) * panel_lanes)), features};
 }
 

@@ -40,7 +40,7 @@ class FastOps : public CpuUpdate<float> {
   FastOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options);
 
   // Memory.
-  Activations activations(std::int64_t features, std::int64_t samples);
+  Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
   // `first` must be a multiple of the 32 lanes, as align() makes it.
   Activations part(const Activations& whole, std::int64_t first, std::int64_t samples) const;
   std::int64_t align(std::int64_t samples) const;
@@ -51,7 +51,7 @@ class FastOps : public CpuUpdate<float> {
 
   // One update, beside what CpuUpdate does.
   template <class Update>
-  void run(std::int64_t /*samples*/, Update update) {
+  void run(Update update) {
     const FlushDenormals flush;
     update();
   }

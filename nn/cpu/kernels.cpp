@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "nn/cpu/layer_norm.h"
+#include "nn/layer_norm.h"
 
 // On x86 these sets differ for f32 arithmetic: scalar or SSE4, AVX2 with FMA, AVX-512. SVE's vectors have no fixed
 // size and cannot stand in arrays; Arm machines run NEON.

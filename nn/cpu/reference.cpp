@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "nn/cpu/layer_norm.h"
+#include "nn/layer_norm.h"
 
 namespace qanat::nn {
 
@@ -12,7 +12,8 @@ ReferenceOps<Real>::ReferenceOps(const NetworkSpec& spec, const Plan& plan, cons
     : CpuUpdate<Real>(options), spec_(spec), plan_(plan), mean_(plan.parameter_count), square_(plan.parameter_count) {}
 
 template <class Real>
-auto ReferenceOps<Real>::activations(std::int64_t features, std::int64_t samples) -> Activations {
+auto ReferenceOps<Real>::activations(std::size_t buffer, std::int64_t samples, Holds) -> Activations {
+  const std::int64_t features = plan_.buffers[buffer];
   memory_.emplace_back(static_cast<std::size_t>(features * samples));
   return {memory_.back().data(), features};
 }

@@ -34,7 +34,7 @@ class ReferenceOps : public CpuUpdate<Real> {
   ReferenceOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options);
 
   // Memory.
-  Activations activations(std::int64_t features, std::int64_t samples);
+  Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
   Activations part(const Activations& whole, std::int64_t first, std::int64_t samples) const;
   std::int64_t align(std::int64_t samples) const { return samples; }
   Block block();
@@ -44,7 +44,7 @@ class ReferenceOps : public CpuUpdate<Real> {
 
   // One update, beside what CpuUpdate does.
   template <class Update>
-  void run(std::int64_t /*samples*/, Update update) {
+  void run(Update update) {
     update();
   }
   void load(const ObservationRows& rows, Activations& to, std::int64_t first, std::int64_t samples);

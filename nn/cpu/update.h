@@ -26,6 +26,15 @@ class CpuUpdate {
 
   const ObservationRows& stage(const ObservationRows& rows, std::int64_t /*samples*/) { return rows; }
 
+  // One update at a time, one thing after another, no more samples than are asked for.
+  static constexpr std::size_t depth = 1;
+  template <class Work>
+  void beside(Work work) {
+    work();
+  }
+  void join() {}
+  std::int64_t pass_size(std::int64_t samples) const { return samples; }
+
   UpdateResult result(std::span<float> td_abs) {
     std::copy(td_abs_.begin(), td_abs_.end(), td_abs.begin());
     return result_;
@@ -74,7 +83,7 @@ class CpuUpdate {
     ++steps_;
     const bool sync = sync_pending_;
     sync_pending_ = false;
-    return step_scalars<Real>(options_, controls_.learning_rate, sync, steps_, result_.grad_norm);
+    return step_scalars<Real>(optimizer_rule(options_), controls_.learning_rate, sync, steps_, result_.grad_norm);
   }
 
   const TrainerOptions options_;

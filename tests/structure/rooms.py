@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-SOURCES = {".h", ".hpp", ".c", ".cpp"}
+SOURCES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh"}
 MOST_LINES = 800
 
 # What a room may include besides itself: folders, or single headers where only a part is shared.
@@ -42,6 +42,7 @@ THIRD_PARTY = {
     r"CLI/": r"cli/main\.cpp",
     r"nlohmann/": r"(core/\w+\.cpp|core/config_values\.h|(learner|cli)/\w+\.cpp)",
     r"hwy/": r"(nn/cpu|replay)/[\w-]+\.(cpp|h)",
+    r"(cuda|cublas|cudnn|cooperative_groups)\w*\.h": r"nn/cuda/.*",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -59,6 +60,8 @@ def include_violation(file, header):
             return "replay's core does not know the wire"
         if header.startswith("nn/cpu/") and not file.startswith("nn/cpu/") and file != "nn/backend.cpp":
             return "nn/cpu only implements nn/backend.h: the factory nn/backend.cpp alone names it"
+        if header.startswith("nn/cuda/") and not file.startswith("nn/cuda/"):
+            return "nn/cuda is opened at run time: nobody outside includes it"
         return None
     if any(header == may or may.endswith("/") and header.startswith(may) for may in MAY_INCLUDE[room]):
         return None

@@ -1,4 +1,4 @@
-// The constant that the processor's two layer norms share.
+// The constant that all layer norms share.
 #pragma once
 
 namespace qanat::nn {

@@ -1,0 +1,37 @@
+// In which numbers a network is computed on a device. Master weights, moments, gradients of weights and accumulators
+// are f32 in all of them.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cudnn.h>
+
+#include <string_view>
+
+namespace qanat::nn::cuda {
+
+enum class Precision {
+  bf16,  // activations, deltas and the weights that products read
+  tf32,  // all f32; the matrix units read 10 bits of mantissa
+  fp32,  // all f32, no TF32 anywhere
+};
+
+// "bf16" | "tf32" | "fp32"; "auto" is bf16. Throws ConfigError for any other word.
+[[nodiscard]] Precision precision_of(std::string_view word);
+[[nodiscard]] const char* name_of(Precision precision);
+
+// How the libraries call the type that activations and products' operands have.
+template <class T>
+struct LibraryType;
+template <>
+struct LibraryType<__nv_bfloat16> {
+  static constexpr cudaDataType_t cublas = CUDA_R_16BF;
+  static constexpr cudnnDataType_t cudnn = CUDNN_DATA_BFLOAT16;
+};
+template <>
+struct LibraryType<float> {
+  static constexpr cudaDataType_t cublas = CUDA_R_32F;
+  static constexpr cudnnDataType_t cudnn = CUDNN_DATA_FLOAT;
+};
+
+}  // namespace qanat::nn::cuda

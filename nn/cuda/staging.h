@@ -1,0 +1,114 @@
+// The way of a batch to the device and of its results back: two sets of page-locked and device memory, so that one
+// batch is uploaded while the update before it computes.
+//
+// A set's device addresses never change, except those of the rows, which kernels read from BatchHead: a graph captured
+// with a set is right for every later batch of that set. put() copies what it is given, so nothing stays borrowed.
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "nn/backend.h"
+#include "nn/cuda/device.h"
+
+namespace qanat::nn::cuda {
+
+// What differs between two updates beside the columns. In device memory.
+struct BatchHead {
+  const std::byte* state_rows = nullptr;  // [rows, row bytes] u8 or f32, device
+  const std::byte* next_rows = nullptr;   // often the same
+  double learning_rate = 0;
+  std::int32_t sync_target = 0;
+  std::int32_t masked = 0;  // whether next_mask holds anything
+};
+
+// One staged batch as kernels see it; every pointer is device memory.
+struct DeviceBatch {
+  const BatchHead* head = nullptr;
+  const std::uint32_t* state_index = nullptr;  // [B, K]
+  const std::uint32_t* next_index = nullptr;   // [B, K]
+  const std::int32_t* action = nullptr;        // [B]
+  const float* returns = nullptr;              // [B]
+  const float* bootstrap = nullptr;            // [B]
+  const float* weight = nullptr;               // [B]
+  const std::uint8_t* next_mask = nullptr;     // [B, actions], read only when head->masked
+  std::int64_t size = 0;
+};
+
+// What an update reports, in device memory and then in page-locked host memory. |td| stands behind it, [B].
+struct UpdateReport {
+  double loss = 0;
+  double grad_norm = 0;
+  double mean_q = 0;
+  std::int32_t finite = 1;
+  std::int32_t unused = 0;
+};
+
+struct StagingShape {
+  std::int64_t batch = 0;
+  std::int64_t stack = 1;
+  std::int64_t actions = 0;
+  std::int64_t row_bytes = 0;
+};
+
+class Staging {
+ public:
+  static constexpr std::size_t sets = 2;
+
+  explicit Staging(const StagingShape& shape);
+
+  // Copies a checked batch and starts its upload; the answer is the set that holds it, each in turn. Precondition: the
+  // results of the update that used this set before have been taken.
+  std::size_t put(const QBatch& batch, const UpdateControls& controls);
+  // The same for rows alone, `samples` of them: state_rows and state_index.
+  std::size_t put(const ObservationRows& rows, std::int64_t samples);
+
+  // Makes `stream` wait until the set's upload is complete.
+  void wait(std::size_t set, const Stream& stream) const { stream.wait(uploaded_[set]); }
+  [[nodiscard]] const DeviceBatch& batch(std::size_t set) const { return batches_[set]; }
+
+  // Where the update of this set leaves its report and |td| [B]; device.
+  [[nodiscard]] UpdateReport* report(std::size_t set) const;
+  [[nodiscard]] float* td_abs(std::size_t set) const;
+  // Enqueues their way to the host. Part of what a graph captures.
+  void send_back(std::size_t set, cudaStream_t stream) const;
+  // Valid once what send_back() put on the stream is done.
+  [[nodiscard]] const UpdateReport& reported(std::size_t set) const;
+  [[nodiscard]] const float* reported_td_abs(std::size_t set) const;
+
+ private:
+  // Offsets of the columns in a set's block.
+  struct Layout {
+    std::size_t state_index, next_index, action, returns, bootstrap, weight, next_mask, bytes;
+  };
+  struct Rows {
+    PinnedBuffer<std::byte> host;
+    DeviceBuffer<std::byte> device;
+  };
+  static Layout layout_of(const StagingShape& shape);
+
+  void reserve_rows(std::size_t set, std::size_t bytes);
+  void copy_rows(std::size_t set, const std::byte* from, std::size_t offset, std::size_t bytes);
+  void copy_index(std::size_t set, std::size_t offset, const std::uint32_t* index, std::int64_t samples);
+  template <class T>
+  T* column(std::size_t set, std::size_t offset) const {
+    return reinterpret_cast<T*>(columns_host_[set].data() + offset);
+  }
+  [[nodiscard]] std::size_t report_bytes() const;
+
+  StagingShape shape_;
+  Layout layout_;
+  Stream copy_;
+  std::size_t next_ = 0;
+  std::array<Rows, sets> rows_;
+  std::array<PinnedBuffer<std::byte>, sets> columns_host_;
+  std::array<DeviceBuffer<std::byte>, sets> columns_;
+  std::array<PinnedBuffer<std::byte>, sets> reports_host_;
+  std::array<DeviceBuffer<std::byte>, sets> reports_;
+  std::array<DeviceBatch, sets> batches_;
+  std::array<Event, sets> uploaded_;
+};
+
+}  // namespace qanat::nn::cuda

@@ -35,7 +35,7 @@ nn::QBatch DqnAgent::prepare(const replay::SampledBatch& batch, double beta) {
 
   nn::QBatch out;
   out.size = static_cast<std::int64_t>(size);
-  const auto* rows = batch.columns[0].data();
+  const auto* rows = batch.network_rows();
   out.state = {rows, batch.rows, table.state.data()};
   out.next_state = {rows, batch.rows, table.next_state.data()};
   out.action = table.actions.data();

@@ -244,7 +244,7 @@ double Learner::beta() const {
 // False: there was nothing to do.
 bool Learner::train() {
   while (running_.size() < trainer_->depth() && !limit_reached(updates_)) {
-    auto batch = client_->take();
+    auto batch = client_->take([&](std::size_t bytes) { return trainer_->row_memory(bytes); });
     if (!batch) break;
     // The next one is requested before this one is trained on, so that the shards work meanwhile.
     trained_ += batch->size();

@@ -5,6 +5,7 @@
 //   Block        all parameters, or something of that shape (gradients), in the backend's own layout: a cheap view
 // and its operations, in the order an update calls them (see nn/cpu/reference.h for what each computes):
 //   activations, part, align, block, write, read              memory, while the plan is built and between updates
+//   row_memory       where rows may be put that stage then need not copy
 //   stage            brings a batch and its controls, or rows, where the others read them
 //   run              calls its argument; a device captures what that does and replays it
 //   beside, join     beside calls its argument, which a device may compute beside what follows, up to join
@@ -176,6 +177,8 @@ class EngineTrainer final : public QTrainer {
   }
 
   std::size_t depth() const override { return Ops::depth; }
+
+  std::span<std::byte> row_memory(std::size_t bytes) override { return ops_.row_memory(bytes); }
 
   void submit(const QBatch& batch, const UpdateControls& controls) override {
     assert(in_flight_ < depth());

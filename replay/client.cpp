@@ -216,14 +216,17 @@ void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& 
   part.reply = reply;
 }
 
-std::optional<SampledBatch> ReplayClient::take() {
+std::optional<SampledBatch> ReplayClient::take(const RowMemory& memory) {
   if (pending_.empty()) return std::nullopt;
   auto& round = pending_.front();
   if (!std::all_of(round.parts.begin(), round.parts.end(), [](const Part& part) { return part.reply.has_value(); }))
     return std::nullopt;
   if (round.picks.empty()) deal(round);
   SampledBatch out = std::exchange(spare_, {});
-  assemble(round, std::span<const Pick>(round.picks).subspan(round.taken * options_.batch, options_.batch), out);
+  const auto picks = std::span<const Pick>(round.picks).subspan(round.taken * options_.batch, options_.batch);
+  describe_items(round, picks, out);
+  number_rows(round, picks, out);
+  copy_rows(round, memory, out);
   --in_flight_;
   if (++round.taken == round.batches) pending_.pop_front();
   return out;
@@ -244,7 +247,7 @@ void ReplayClient::deal(Round& round) {
   }
 }
 
-void ReplayClient::assemble(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
+void ReplayClient::describe_items(const Round& round, std::span<const Pick> picks, SampledBatch& out) const {
   const auto size = picks.size();
   auto& table = out.table;
   table.stack = options_.stack;
@@ -272,11 +275,10 @@ void ReplayClient::assemble(const Round& round, std::span<const Pick> picks, Sam
     out.shard[i] = static_cast<std::uint32_t>(part.shard);
     out.incarnations[i] = part.incarnation;
   }
-  copy_rows(round, picks, out);
 }
 
-// Numbers the rows that these items need, in the order they come up, and copies each once.
-void ReplayClient::copy_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
+// Numbers the rows that these items need, in the order they come up.
+void ReplayClient::number_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
   if (renumbered_.size() < round.parts.size()) renumbered_.resize(round.parts.size());
   for (std::size_t p = 0; p < round.parts.size(); ++p) renumbered_[p].assign(round.parts[p].reply->rows, no_row);
   sources_.clear();
@@ -297,11 +299,17 @@ void ReplayClient::copy_rows(const Round& round, std::span<const Pick> picks, Sa
     }
   }
   out.rows = static_cast<std::uint32_t>(sources_.size());
+}
+
+// Each row once, straight from the messages.
+void ReplayClient::copy_rows(const Round& round, const RowMemory& memory, SampledBatch& out) const {
   out.columns.resize(row_bytes_.size());
   for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
     const auto bytes = row_bytes_[c];
-    out.columns[c].resize(sources_.size() * bytes);
-    auto* to = out.columns[c].data();
+    const auto place = c == 0 && memory ? memory(sources_.size() * bytes) : std::span<std::byte>();
+    out.columns[c].resize(place.empty() ? sources_.size() * bytes : 0);
+    auto* to = place.empty() ? out.columns[c].data() : place.data();
+    if (c == 0) out.elsewhere = place.empty() ? nullptr : to;
     for (const auto& source : sources_) {
       std::memcpy(to, round.parts[source.part].columns[c].bytes().data() + source.item * bytes, bytes);
       to += bytes;

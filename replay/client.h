@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,12 +51,15 @@ struct ClientOptions {
 struct SampledBatch {
   std::uint32_t rows = 0;
   std::vector<std::vector<std::byte>> columns;  // observations then extras, `rows` rows each
-  SampleTable table;                            // rows of all parts numbered through
-  std::vector<double> probability;              // [B] with which each item was drawn
-  std::vector<std::uint32_t> shard;             // [B] index into `shards`
-  std::vector<std::uint64_t> incarnations;      // [B] of the shard process it came from
-  std::uint64_t items = 0;                      // N: drawable items over all shards
+  // The first column's rows, when take() was told to put them there.
+  const std::byte* elsewhere = nullptr;
+  SampleTable table;                        // rows of all parts numbered through
+  std::vector<double> probability;          // [B] with which each item was drawn
+  std::vector<std::uint32_t> shard;         // [B] index into `shards`
+  std::vector<std::uint64_t> incarnations;  // [B] of the shard process it came from
+  std::uint64_t items = 0;                  // N: drawable items over all shards
 
+  [[nodiscard]] const std::byte* network_rows() const { return elsewhere ? elsewhere : columns[0].data(); }
   [[nodiscard]] std::size_t size() const { return probability.size(); }
   [[nodiscard]] Handle handle(std::size_t i) const { return {shard[i], table.slots[i], table.generations[i]}; }
 };
@@ -76,8 +80,10 @@ class ReplayClient {
   bool request(std::uint32_t batches = 1);
   // Batches requested and not taken.
   [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
-  // The oldest requested batch, when it is complete.
-  [[nodiscard]] std::optional<SampledBatch> take();
+  // The oldest requested batch, when it is complete. `memory` is asked once for a place for the first column's bytes,
+  // which then leaves columns[0] empty; an empty answer, or none to ask: columns[0] holds them.
+  using RowMemory = std::function<std::span<std::byte>(std::size_t bytes)>;
+  [[nodiscard]] std::optional<SampledBatch> take(const RowMemory& memory = {});
   // Gives a batch's memory back for the next one.
   void recycle(SampledBatch&& batch) { spare_ = std::move(batch); }
 
@@ -152,8 +158,9 @@ class ReplayClient {
   [[nodiscard]] float max_priority() const;
   [[nodiscard]] Shard* find(std::int64_t index, std::uint64_t incarnation);
   void deal(Round& round);
-  void assemble(const Round& round, std::span<const Pick> picks, SampledBatch& out);
-  void copy_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out);
+  void describe_items(const Round& round, std::span<const Pick> picks, SampledBatch& out) const;
+  void number_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out);
+  void copy_rows(const Round& round, const RowMemory& memory, SampledBatch& out) const;
   void send_priorities();
 
   wire::Context& context_;

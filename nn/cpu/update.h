@@ -24,6 +24,8 @@ class CpuUpdate {
     return batch_;
   }
 
+  static std::span<std::byte> row_memory(std::size_t /*bytes*/) { return {}; }  // they are read where they are
+
   const ObservationRows& stage(const ObservationRows& rows, std::int64_t /*samples*/) { return rows; }
 
   // One update at a time, one thing after another, no more samples than are asked for.

@@ -70,6 +70,10 @@ class CudaOps {
   void read(const Activations& from, std::int64_t samples, std::span<float> to) const;
 
   // One update, or one pass forward.
+  std::span<std::byte> row_memory(std::size_t bytes) {
+    device_.use();
+    return staging_.row_memory(bytes);
+  }
   const Batch& stage(const QBatch& batch, const UpdateControls& controls);
   const Rows& stage(const ObservationRows& rows, std::int64_t samples);
   template <class Update>

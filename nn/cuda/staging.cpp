@@ -66,7 +66,16 @@ void Staging::reserve_rows(std::size_t set, std::size_t bytes) {
   rows_[set] = {PinnedBuffer<std::byte>(bytes), DeviceBuffer<std::byte>(bytes)};
 }
 
+std::span<std::byte> Staging::row_memory(std::size_t bytes) {
+  reserve_rows(next_, bytes);
+  return {rows_[next_].host.data(), bytes};
+}
+
 void Staging::copy_rows(std::size_t set, const std::byte* from, std::size_t offset, std::size_t bytes) {
+  if (from == rows_[set].host.data()) {  // put there by whom row_memory() was given to
+    upload(copy_, rows_[set].device.data(), rows_[set].host.data(), bytes);
+    return;
+  }
   for (std::size_t at = 0; at < bytes; at += piece_bytes) {
     const std::size_t piece = std::min(piece_bytes, bytes - at);
     std::byte* pinned = rows_[set].host.data() + offset + at;

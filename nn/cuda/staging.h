@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "nn/backend.h"
 #include "nn/cuda/device.h"
@@ -59,6 +60,8 @@ class Staging {
 
   explicit Staging(const StagingShape& shape);
 
+  // Page-locked memory of the set that the next put() uses: rows that stand there are uploaded without a copy.
+  [[nodiscard]] std::span<std::byte> row_memory(std::size_t bytes);
   // Copies a checked batch and starts its upload; the answer is the set that holds it, each in turn. Precondition: the
   // results of the update that used this set before have been taken.
   std::size_t put(const QBatch& batch, const UpdateControls& controls);

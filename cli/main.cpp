@@ -129,9 +129,8 @@ int parse_and_run(int argc, char** argv) {
   env->require_subcommand(1);
   env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
 
-  app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")->callback([&] {
-    code = cli::doctor();
-  });
+  app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")
+      ->callback([&] { code = cli::doctor(); });
 
   try {
     app.parse(argc, argv);

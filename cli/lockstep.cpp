@@ -135,6 +135,12 @@ class Stretch {
 
 int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   auto config = run.config;
+  if (config.learner.device.starts_with("cuda")) {
+    throw ConfigError(text("learner.device is ", config.learner.device,
+                           ", but --lockstep promises the same bits in every run, and a GPU's libraries choose their "
+                           "order of sums anew in each process; set it to cpu"));
+  }
+  if (config.learner.device == "auto") config.learner.device = "cpu";
   const auto last = static_cast<std::uint64_t>(config.stop.updates);
   const auto every =
       config.checkpoint.every_updates > 0 ? static_cast<std::uint64_t>(config.checkpoint.every_updates) : last;

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "cli/commands.h"
+#include "cli/doctor.h"
 #include "cli/evaluate.h"
 #include "cli/roles.h"
 #include "cli/train.h"
@@ -127,6 +128,9 @@ int parse_and_run(int argc, char** argv) {
   auto* env = app.add_subcommand("env", "About environments");
   env->require_subcommand(1);
   env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
+
+  app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")
+      ->callback([&] { code = cli::doctor(); });
 
   try {
     app.parse(argc, argv);

@@ -5,6 +5,7 @@
 #include "core/config_reader.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "nn/backend.h"
 #include "replay/run_schema.h"
 #include "replay/server.h"
 
@@ -40,6 +41,16 @@ void check_together(const RunConfig& config) {
   if (config.replay.min_size > config.replay.capacity_steps / 2) {
     complain("replay.min_size is ", config.replay.min_size, ", wanted at most half of replay.capacity_steps, ",
              config.replay.capacity_steps);
+  }
+  if (!nn::is_device(config.learner.device)) {
+    complain("learner.device is '", config.learner.device, "', wanted auto, cpu, cuda:N or reference");
+  }
+  if (!config.learner.device.starts_with("cuda") && config.learner.device != "auto") {
+    if (config.learner.precision != "auto" && config.learner.precision != "fp32") {
+      complain("learner.precision is ", config.learner.precision, ", but learner.device ", config.learner.device,
+               " computes in fp32");
+    }
+    if (config.learner.kernels == "fused") complain("learner.kernels is fused, which is for a GPU");
   }
   if (!wrong.empty()) throw ConfigError(wrong);
 }

@@ -10,6 +10,10 @@ if(TARGET qanat)
   install(TARGETS qanat RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+if(TARGET qanat_cuda)
+  install(TARGETS qanat_cuda LIBRARY DESTINATION lib)  # where the program looks: ../lib of bin
+endif()
+
 add_library(qanat_sdk INTERFACE)
 add_library(qanat::sdk ALIAS qanat_sdk)
 set_target_properties(qanat_sdk PROPERTIES EXPORT_NAME sdk)

@@ -68,7 +68,9 @@ struct OptimizerConfig {
 };
 
 struct LearnerConfig {
-  std::string device = "cpu";
+  std::string device = "auto";
+  std::string precision = "auto";
+  std::string kernels = "auto";
   std::int64_t batch = 32;
   std::int64_t prefetch = 2;
   std::int64_t target_update_every = 500;
@@ -77,8 +79,19 @@ struct LearnerConfig {
   OptimizerConfig optimizer;
 
   void describe(ConfigVisitor& v) {
-    v.field("device", device, "Where updates run: cpu, or reference for the plain loops that the tests trust.",
-            {"cpu", "reference"});
+    v.field(
+        "device", device,
+        "Where updates run: cpu; cuda:N for a GPU by its number; auto for the first GPU where one can be used, else "
+        "cpu (`qanat doctor` tells which and why); reference for the plain loops that the tests trust.");
+    v.field(
+        "precision", precision,
+        "On a GPU, what activations and products are computed in; auto: bf16. Weights and the optimiser stay f32. A "
+        "processor computes in fp32.",
+        {"auto", "bf16", "tf32", "fp32"});
+    v.field("kernels", kernels,
+            "On a GPU: general runs any network on cuDNN and cuBLASLt, fused are own kernels for networks they know; "
+            "auto: fused where they fit.",
+            {"auto", "general", "fused"});
     v.field("batch", batch, "Items an update.", {.low = 1, .high = 65536});
     v.field("prefetch", prefetch,
             "Batches requested ahead. Small ones travel several at a time when this is 4 or more.",

@@ -114,7 +114,12 @@ void Learner::build() {
   trainer.rms_centered = optimizer.rms_centered;
   trainer.max_grad_norm = optimizer.max_grad_norm;
   trainer.target_tau = options_.learner.target_tau;
-  trainer_ = nn::make_backend(options_.learner.device)->trainer(*network_, trainer);
+  trainer.precision = options_.learner.precision;
+  trainer.kernels = options_.learner.kernels;
+  const auto chosen = nn::choose_device(options_.learner.device);
+  // What is set for a GPU says nothing about the processor that takes its place.
+  if (chosen.device == "cpu" && options_.learner.device == "auto") trainer.precision = trainer.kernels = "auto";
+  trainer_ = nn::make_backend(chosen.device)->trainer(*network_, trainer);
   agent_.emplace(options_.agent, options_.replay.priority_epsilon, environment.actions, environment.has_action_mask);
 
   replay::ClientOptions client;
@@ -141,8 +146,8 @@ void Learner::build() {
   td_abs_.resize(static_cast<std::size_t>(options_.learner.batch));
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
-  log_.info("network of ", parameters.size(), " parameters on ", options_.learner.device, ", starting at update ",
-            updates_);
+  log_.info("network of ", parameters.size(), " parameters on ", chosen.device, " (", chosen.why,
+            "), starting at update ", updates_);
   publish();
   if (options_.stop.updates > 0 && limit_reached(updates_)) member_.stop_run("updates");
 }

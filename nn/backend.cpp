@@ -34,6 +34,12 @@ std::unique_ptr<Backend> make_backend(std::string_view device) {
   return cuda.library->make_backend(gpu);
 }
 
+bool is_device(std::string_view word) {
+  return word == "auto" || word == "cpu" || word == "reference" || word == "reference64" || gpu_of(word) >= 0;
+}
+
+std::string instruction_set() { return fast_instruction_set(); }
+
 ChosenDevice choose_device(std::string_view wanted) {
   if (wanted != "auto") return {std::string(wanted), "as set"};
   const FoundCuda& cuda = find_cuda();

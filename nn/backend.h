@@ -136,6 +136,12 @@ class Backend {
 // what was found and what to do.
 [[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view device);
 
+// Whether the word names a device at all: "auto", or one that make_backend() knows, there or not.
+[[nodiscard]] bool is_device(std::string_view word);
+
+// The processor's instruction set for which the fast backend's kernels were chosen, such as "AVX3_SPR".
+[[nodiscard]] std::string instruction_set();
+
 // What "auto" stands for on this machine: "cuda:0" where that can be used, else "cpu". `why`: the reason, for the log.
 struct ChosenDevice {
   std::string device;

@@ -39,17 +39,12 @@ struct OptimizerRule {
 };
 [[nodiscard]] OptimizerRule optimizer_rule(const TrainerOptions& options);
 
-// `t` counts finished updates, this one included. `norm` is the gradients' before clipping.
+// What of them is known before the gradients are. `t` counts finished updates, this one included.
 template <class Real>
-QANAT_HOST_DEVICE StepScalars<Real> step_scalars(const OptimizerRule& rule, double learning_rate, bool sync_target,
-                                                 std::int64_t t, double norm) {
+QANAT_HOST_DEVICE StepScalars<Real> step_scalars(const OptimizerRule& rule, double learning_rate, std::int64_t t) {
   using std::pow;
   using std::sqrt;
   StepScalars<Real> s;
-  if (rule.max_grad_norm > 0) {
-    const double clip = rule.max_grad_norm / (norm + 1e-6);  // PyTorch's clip_grad_norm_
-    s.clip = static_cast<Real>(clip < 1 ? clip : 1.0);
-  }
   const auto steps = static_cast<double>(t);
   s.rate = static_cast<Real>(rule.adam ? learning_rate / (1 - pow(rule.beta1, steps)) : learning_rate);
   s.second_scale = static_cast<Real>(rule.adam ? 1 / sqrt(1 - pow(rule.beta2, steps)) : 1.0);
@@ -60,9 +55,19 @@ QANAT_HOST_DEVICE StepScalars<Real> step_scalars(const OptimizerRule& rule, doub
   s.fresh1 = static_cast<Real>(1 - decay1);
   s.fresh2 = static_cast<Real>(1 - decay2);
   s.epsilon = static_cast<Real>(rule.epsilon);
-  const double tau = sync_target ? 1 : (rule.target_tau < 1 ? rule.target_tau : 0);
-  s.tau = static_cast<Real>(tau);
   return s;
+}
+
+// The rest. `norm` is the gradients' before clipping.
+template <class Real>
+QANAT_HOST_DEVICE void complete_scalars(StepScalars<Real>& s, const OptimizerRule& rule, bool sync_target,
+                                        double norm) {
+  s.clip = Real(1);
+  if (rule.max_grad_norm > 0) {
+    const double clip = rule.max_grad_norm / (norm + 1e-6);  // PyTorch's clip_grad_norm_
+    s.clip = static_cast<Real>(clip < 1 ? clip : 1.0);
+  }
+  s.tau = static_cast<Real>(sync_target ? 1 : (rule.target_tau < 1 ? rule.target_tau : 0));
 }
 
 // Adam (Kingma & Ba, 2015) as PyTorch places its epsilon: after the root and its bias correction.

@@ -81,6 +81,11 @@ zmq::socket_type type_of(SocketKind kind) {
 
 }  // namespace
 
+std::string library_version() {
+  const auto [major, minor, patch] = zmq::version();
+  return text(major, '.', minor, '.', patch);
+}
+
 Frame::Frame() { zmq_msg_init(raw(storage_)); }
 
 Frame::Frame(std::size_t bytes) {

@@ -25,6 +25,9 @@ namespace qanat::wire {
 // Raised when the meaning of any message changes; peers with another number are refused by name.
 inline constexpr std::uint16_t protocol_version = 1;
 
+// ZeroMQ's, "4.3.4".
+[[nodiscard]] std::string library_version();
+
 // A message before it is sent and after it was received: an encoded head and its bulk parts.
 struct Message {
   std::uint16_t type = 0;

@@ -85,7 +85,10 @@ class CpuUpdate {
     ++steps_;
     const bool sync = sync_pending_;
     sync_pending_ = false;
-    return step_scalars<Real>(optimizer_rule(options_), controls_.learning_rate, sync, steps_, result_.grad_norm);
+    const OptimizerRule rule = optimizer_rule(options_);
+    StepScalars<Real> scalars = step_scalars<Real>(rule, controls_.learning_rate, steps_);
+    complete_scalars(scalars, rule, sync, result_.grad_norm);
+    return scalars;
   }
 
   const TrainerOptions options_;

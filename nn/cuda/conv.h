@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "nn/cuda/device.h"
 #include "nn/cuda/layout.h"
@@ -58,6 +59,15 @@ class Convolution {
 
  private:
   struct Descriptors;
+  struct ForwardBuffers {
+    const void* in;
+    const void* weight;
+    const void* bias;
+    void* out;
+  };
+  static std::optional<int> fastest_fused(const Dnn& dnn, const Descriptors& descriptors, const ConvProblem& problem,
+                                          const ForwardBuffers& buffers);
+
   ConvProblem problem_;
   std::unique_ptr<Descriptors> descriptors_;
   int algorithm_ = 0;

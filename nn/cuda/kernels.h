@@ -43,18 +43,18 @@ void relu_forward(cudaStream_t stream, const T* in, T* out, std::int64_t count);
 template <class T>
 void add_bias(cudaStream_t stream, T* to, const T* bias, std::int64_t rows, std::int64_t columns, bool relu);
 
-// delta := 0 where value is not above 0. Both [samples] rows of `width` elements, `value_row` and `delta_row` apart.
+struct MaskShape {
+  std::int64_t rows = 0;                      // pixels of all samples
+  std::int64_t columns = 0;                   // channels, padded
+  std::int64_t value_row = 0, delta_row = 0;  // elements from one row to the next
+};
+// delta := 0 where value is not above 0, and sums [columns] := sums over the rows of what is left, which is the
+// gradient of the bias of the layer that made the values. sums null: only the mask; value null: only the sums. Scratch:
+// sums_scratch() floats, and one counter that is 0 before and after.
+[[nodiscard]] std::int64_t sums_scratch(std::int64_t columns);
 template <class T>
-void mask_delta(cudaStream_t stream, const T* value, std::int64_t value_row, T* delta, std::int64_t delta_row,
-                std::int64_t width, std::int64_t samples);
-
-// sums [columns] := sums over rows of from [rows, columns], `row` apart. Scratch: column_sums_scratch() floats, and one
-// counter that is 0 before and after.
-constexpr std::int64_t column_sums_blocks = 128;
-[[nodiscard]] constexpr std::int64_t column_sums_scratch(std::int64_t columns) { return column_sums_blocks * columns; }
-template <class T>
-void column_sums(cudaStream_t stream, const T* from, std::int64_t row, std::int64_t rows, std::int64_t columns,
-                 float* sums, float* scratch, unsigned* counter);
+void mask_and_sum(cudaStream_t stream, const MaskShape& shape, const T* value, T* delta, float* sums, float* scratch,
+                  unsigned* counter);
 
 struct NormShape {
   ViewLayout in;  // pixels, channels and padding of what is normalised; out is laid out alike
@@ -83,6 +83,14 @@ void dueling_backward(cudaStream_t stream, const DuelingShape& shape, const floa
 
 // --- kernels_update.cu
 
+// What the optimiser remembers between updates beside the moments.
+struct OptimizerClock {
+  std::int64_t steps = 0;         // finished updates
+  std::int32_t sync_pending = 0;  // a sync asked for with an update that was skipped
+  std::int32_t finite = 1;        // of the running update
+  StepScalars<float> scalars = {};
+};
+
 struct TdInputs {
   DeviceBatch batch;
   std::int64_t actions = 0;
@@ -94,23 +102,17 @@ struct TdInputs {
   std::int32_t* bad_state = nullptr;  // [B], see LoadRows; 0 afterwards
   std::int32_t* bad_next = nullptr;   // [B]
   TdOptions options;
-  float* td_abs = nullptr;         // [B]
-  UpdateReport* report = nullptr;  // loss and mean_q
-  double* partial = nullptr;       // [td_blocks(B), 2]
-  unsigned* counter = nullptr;     // 0 before and after
+  float* td_abs = nullptr;          // [B]
+  UpdateReport* report = nullptr;   // loss and mean_q
+  OptimizerClock* clock = nullptr;  // scalars of the next step, as far as they are known
+  OptimizerRule rule;
+  double* partial = nullptr;    // [td_blocks(B), 2]
+  unsigned* counter = nullptr;  // 0 before and after
 };
 [[nodiscard]] std::int64_t td_blocks(std::int64_t batch);
 // Target, loss, |td|, and delta [B, delta_row] := d loss / d q, 0 for actions not taken.
 template <class D>
 void td_update(cudaStream_t stream, const TdInputs& inputs, D* delta);
-
-// What the optimiser remembers between updates beside the moments.
-struct OptimizerClock {
-  std::int64_t steps = 0;         // finished updates
-  std::int32_t sync_pending = 0;  // a sync asked for with an update that was skipped
-  std::int32_t finite = 1;        // of the running update
-  StepScalars<float> scalars = {};
-};
 
 // Gradients that a library could write in T only; the norm's pass widens them.
 struct NarrowSegments {

@@ -1,4 +1,6 @@
 // Layers that no library call covers, forward and backward.
+#include <algorithm>
+
 #include "nn/cuda/device_code.h"
 #include "nn/cuda/kernels.h"
 #include "nn/layer_norm.h"
@@ -7,6 +9,8 @@ namespace qanat::nn::cuda {
 namespace {
 
 constexpr int threads = 256;
+constexpr int mask_threads = 256;
+constexpr std::int64_t most_mask_blocks = 528;  // four on each of an H100's 132 multiprocessors
 
 __device__ float rectify(float x) { return x < 0 ? 0.0f : x; }  // NaN stays
 
@@ -35,46 +39,52 @@ __global__ void add_bias_kernel(Eight<T>* to, const Eight<T>* bias, std::int64_t
   to[group] = x;
 }
 
-// value, delta: [samples] rows of row_groups groups of eight, value_row and delta_row groups apart.
+// value, delta: [rows][columns], rows apart as the shape says. A thread stays with eight columns and strides over rows;
+// the threads of a block that share columns add up in shared memory, the last block adds up the blocks, both in a fixed
+// order. blockDim.x is a multiple of the groups of columns in a block, gridDim.y covers the columns.
 template <class T>
-__global__ void mask_kernel(const Eight<T>* value, std::int64_t value_row, Eight<T>* delta, std::int64_t delta_row,
-                            std::int64_t row_groups, std::int64_t groups) {
-  const std::int64_t group = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x;
-  if (group >= groups) return;
-  const std::int64_t sample = group / row_groups, at = group % row_groups;
-  const Eight<T> v = value[sample * value_row + at];
-  Eight<T> d = delta[sample * delta_row + at];
-  for (int i = 0; i < 8; ++i) {
-    if (!(widen(v.at[i]) > 0)) d.at[i] = narrow<T>(0.0f);
-  }
-  delta[sample * delta_row + at] = d;
-}
-
-// Each block of (32, 8) threads sums a slice of the rows for 32 columns; the last block of a column group would do, but
-// one counter serves the grid: the grid's last block adds the slices up in order. from: [rows][columns], `row` apart.
-template <class T>
-__global__ void column_sums_kernel(const T* from, std::int64_t row, std::int64_t rows, std::int64_t columns,
-                                   float* sums, float* scratch, unsigned* counter) {
-  __shared__ float part[8][33];
-  const unsigned lane = threadIdx.x % 32, slice = threadIdx.x / 32;
-  const std::int64_t column = blockIdx.x * std::int64_t{32} + lane;
-  float sum = 0;
-  if (column < columns) {
-    for (std::int64_t r = blockIdx.y * std::int64_t{8} + slice; r < rows; r += std::int64_t{8} * gridDim.y) {
-      sum += widen(from[r * row + column]);
+__global__ void __launch_bounds__(mask_threads)
+    mask_kernel(MaskShape shape, const T* value, T* delta, float* sums, float* scratch, unsigned* counter) {
+  __shared__ float part[8][mask_threads];
+  const std::int64_t groups = shape.columns / 8;
+  const std::int64_t block_groups = groups < mask_threads ? groups : mask_threads;
+  const std::int64_t lanes = mask_threads / block_groups;  // threads that share columns
+  const std::int64_t lane = threadIdx.x / block_groups;
+  const std::int64_t group = blockIdx.y * block_groups + threadIdx.x % block_groups;
+  float sum[8] = {};
+  if (lane < lanes && group < groups) {
+    for (std::int64_t r = blockIdx.x * lanes + lane; r < shape.rows; r += gridDim.x * lanes) {
+      auto* at = reinterpret_cast<Eight<T>*>(delta + r * shape.delta_row + group * 8);
+      Eight<T> d = *at;
+      if (value != nullptr) {
+        const Eight<T> v = *reinterpret_cast<const Eight<T>*>(value + r * shape.value_row + group * 8);
+        for (int i = 0; i < 8; ++i) {
+          if (!(widen(v.at[i]) > 0)) d.at[i] = narrow<T>(0.0f);
+        }
+        *at = d;
+      }
+      for (int i = 0; i < 8; ++i) sum[i] += widen(d.at[i]);
     }
   }
-  part[slice][lane] = sum;
+  if (sums == nullptr) return;
+  for (int i = 0; i < 8; ++i) part[i][threadIdx.x] = sum[i];
   __syncthreads();
-  if (slice == 0 && column < columns) {
-    for (int s = 1; s < 8; ++s) sum += part[s][lane];
-    scratch[blockIdx.y * columns + column] = sum;
+  const std::int64_t block_columns = 8 * block_groups;
+  for (std::int64_t c = threadIdx.x; c < block_columns; c += blockDim.x) {
+    float total = 0;
+    for (std::int64_t l = 0; l < lanes; ++l) total += part[c % 8][l * block_groups + c / 8];
+    const std::int64_t column = blockIdx.y * block_columns + c;
+    if (column < shape.columns) scratch[blockIdx.x * shape.columns + column] = total;
   }
   if (!last_block(counter)) return;
-  for (std::int64_t c = threadIdx.x; c < columns; c += blockDim.x) {
+  // One warp a column.
+  for (std::int64_t c = threadIdx.x / 32; c < shape.columns; c += blockDim.x / 32) {
     float total = 0;
-    for (unsigned block = 0; block < gridDim.y; ++block) total += __ldcg(scratch + block * columns + c);
-    sums[c] = total;
+    for (unsigned block = threadIdx.x % 32; block < gridDim.x; block += 32) {
+      total += __ldcg(scratch + block * shape.columns + c);
+    }
+    for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
+    if (threadIdx.x % 32 == 0) sums[c] = total;
   }
 }
 
@@ -228,23 +238,19 @@ void add_bias(cudaStream_t stream, T* to, const T* bias, std::int64_t rows, std:
   QANAT_LAUNCHED("add_bias");
 }
 
-template <class T>
-void mask_delta(cudaStream_t stream, const T* value, std::int64_t value_row, T* delta, std::int64_t delta_row,
-                std::int64_t width, std::int64_t samples) {
-  const std::int64_t groups = samples * width / 8;
-  mask_kernel<<<blocks_for(groups, threads), threads, 0, stream>>>(eights(value), value_row / 8, eights(delta),
-                                                                   delta_row / 8, width / 8, groups);
-  QANAT_LAUNCHED("mask_delta");
-}
+std::int64_t sums_scratch(std::int64_t columns) { return most_mask_blocks * columns; }
 
 template <class T>
-void column_sums(cudaStream_t stream, const T* from, std::int64_t row, std::int64_t rows, std::int64_t columns,
-                 float* sums, float* scratch, unsigned* counter) {
-  const unsigned column_blocks = blocks_for(columns, 32);
-  const std::int64_t wanted = std::max<std::int64_t>(1, std::min<std::int64_t>((rows + 63) / 64, column_sums_blocks));
-  const dim3 grid(column_blocks, static_cast<unsigned>(wanted));
-  column_sums_kernel<<<grid, threads, 0, stream>>>(from, row, rows, columns, sums, scratch, counter);
-  QANAT_LAUNCHED("column_sums");
+void mask_and_sum(cudaStream_t stream, const MaskShape& shape, const T* value, T* delta, float* sums, float* scratch,
+                  unsigned* counter) {
+  const std::int64_t groups = shape.columns / 8;
+  const std::int64_t lanes = std::max<std::int64_t>(1, mask_threads / groups);
+  // A few rows a thread at least, so that the sums over blocks stay short.
+  const std::int64_t wanted = (shape.rows + 4 * lanes - 1) / (4 * lanes);
+  const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(wanted, 1, most_mask_blocks)),
+                  blocks_for(groups, std::min<std::int64_t>(groups, mask_threads)));
+  mask_kernel<<<grid, mask_threads, 0, stream>>>(shape, value, delta, sums, scratch, counter);
+  QANAT_LAUNCHED("mask_and_sum");
 }
 
 template <class T>
@@ -281,9 +287,7 @@ void dueling_backward(cudaStream_t stream, const DuelingShape& shape, const floa
 #define QANAT_LAYERS_OF(T)                                                                                             \
   template void relu_forward<T>(cudaStream_t, const T*, T*, std::int64_t);                                             \
   template void add_bias<T>(cudaStream_t, T*, const T*, std::int64_t, std::int64_t, bool);                             \
-  template void mask_delta<T>(cudaStream_t, const T*, std::int64_t, T*, std::int64_t, std::int64_t, std::int64_t);     \
-  template void column_sums<T>(cudaStream_t, const T*, std::int64_t, std::int64_t, std::int64_t, float*, float*,       \
-                               unsigned*);                                                                             \
+  template void mask_and_sum<T>(cudaStream_t, const MaskShape&, const T*, T*, float*, float*, unsigned*);              \
   template void layer_norm_forward<T>(cudaStream_t, const NormShape&, const T*, const float*, const float*, T*, bool); \
   template void layer_norm_backward<T>(cudaStream_t, const NormShape&, const T*, const float*, const T*, T*,           \
                                        std::int64_t, bool, bool, float*, float*, float*);                              \

@@ -1,23 +1,52 @@
 // The loss over a batch, and the optimiser's passes over the flat blocks.
+#include <climits>
+
 #include "nn/cuda/device_code.h"
 #include "nn/cuda/kernels.h"
 
 namespace qanat::nn::cuda {
 namespace {
 
-constexpr int td_threads = 128;
+constexpr int td_threads = 256;
 constexpr int step_threads = 256;
 
-// One thread a sample; the last block adds the blocks' partial sums in order. Shapes as TdInputs has them.
+// The first of the largest values among the allowed actions, as masked_argmax(); one warp works on it together.
+__device__ std::int64_t warp_argmax(const float* q, const std::uint8_t* mask, std::int64_t actions) {
+  float best = 0;
+  int at = INT_MAX;  // none yet
+  const auto better = [&](float value, int action) {
+    if (action == INT_MAX) return false;
+    return at == INT_MAX || value > best || (!(value < best) && action < at);
+  };
+  const auto lane = static_cast<int>(threadIdx.x % 32);
+  for (int a = lane; a < actions; a += 32) {
+    if ((mask == nullptr || mask[a] != 0) && better(q[a], a)) {
+      best = q[a];
+      at = a;
+    }
+  }
+  for (int step = 16; step > 0; step /= 2) {
+    const float value = __shfl_xor_sync(~0u, best, step);
+    const int action = __shfl_xor_sync(~0u, at, step);
+    if (better(value, action)) {
+      best = value;
+      at = action;
+    }
+  }
+  return at == INT_MAX ? 0 : at;
+}
+
+// One warp a sample; the last block adds the blocks' partial sums in order. Shapes as TdInputs has them.
 template <class D>
 __global__ void td_kernel(TdInputs in, D* delta) {
   __shared__ double scratch[32];
-  const std::int64_t b = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x;
+  const std::int64_t b = (blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x) / 32;
+  const bool first_lane = threadIdx.x % 32 == 0;
   const DeviceBatch& batch = in.batch;
   double loss = 0, q_sum = 0;
   if (b < batch.size) {
     const std::uint8_t* mask = batch.head->masked != 0 ? batch.next_mask + b * in.actions : nullptr;
-    const std::int64_t best = masked_argmax(in.choosing + b * in.q_row, 1, mask, in.actions);
+    const std::int64_t best = warp_argmax(in.choosing + b * in.q_row, mask, in.actions);
     const float bootstrap = batch.bootstrap[b];
     // Library calls turn NaN into 0 in a relu: rows that are not finite are told apart when they are loaded.
     const float next_q = in.bad_next[b] != 0 ? nanf("") : in.target[b * in.q_row + best];
@@ -27,12 +56,17 @@ __global__ void td_kernel(TdInputs in, D* delta) {
     const TdTerms<float> terms = td_terms<float>(q, target, in.options);
     const float weight = batch.weight[b] / static_cast<float>(batch.size);
     D* row = delta + b * in.delta_row;
-    for (std::int64_t a = 0; a < in.actions; ++a) row[a] = narrow<D>(a == action ? weight * terms.gradient : 0.0f);
-    loss = static_cast<double>(weight) * static_cast<double>(terms.loss);
-    q_sum = q;
-    in.td_abs[b] = fabsf(terms.td);
-    in.bad_state[b] = 0;
-    in.bad_next[b] = 0;
+    for (std::int64_t a = threadIdx.x % 32; a < in.actions; a += 32) {
+      row[a] = narrow<D>(a == action ? weight * terms.gradient : 0.0f);
+    }
+    __syncwarp();
+    if (first_lane) {
+      loss = static_cast<double>(weight) * static_cast<double>(terms.loss);
+      q_sum = q;
+      in.td_abs[b] = fabsf(terms.td);
+      in.bad_state[b] = 0;
+      in.bad_next[b] = 0;
+    }
   }
   loss = block_sum(loss, scratch);
   q_sum = block_sum(q_sum, scratch);
@@ -51,6 +85,8 @@ __global__ void td_kernel(TdInputs in, D* delta) {
   if (threadIdx.x == 0) {
     in.report->loss = total_loss;
     in.report->mean_q = total_q / static_cast<double>(batch.size);
+    // What of the step does not hang on the norm: its powers take a while, and nobody waits for them here.
+    in.clock->scalars = step_scalars<float>(in.rule, batch.head->learning_rate, in.clock->steps + 1);
   }
 }
 
@@ -76,7 +112,7 @@ __device__ void decide(double squared_norm, OptimizerClock& clock, const BatchHe
   clock.sync_pending = sync && !finite ? 1 : 0;
   if (!finite) return;
   ++clock.steps;
-  clock.scalars = step_scalars<float>(rule, head.learning_rate, sync, clock.steps, report.grad_norm);
+  complete_scalars(clock.scalars, rule, sync, report.grad_norm);
 }
 
 // gradient: [count] in groups of four. Sums of squares: f32 within a thread, f64 from there.
@@ -85,13 +121,26 @@ __global__ void norm_kernel(OptimizerBlocks blocks, NarrowSegments narrow, const
                             const BatchHead* head, OptimizerRule rule, UpdateReport* report) {
   __shared__ double scratch[32];
   const std::int64_t step = std::int64_t{4} * gridDim.x * blockDim.x;
+  const std::int64_t first = 4 * (blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x);
   float sum = 0;
-  for (std::int64_t i = 4 * (blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x); i < blocks.count; i += step) {
-    bool widened = false;
-    for (int s = 0; s < narrow.count; ++s) widened = widened || (i >= narrow.begin[s] && i < narrow.end[s]);
-    const float4 g = widened ? widen4(narrow_gradient + i) : widen4(blocks.gradient + i);
-    if (widened) *reinterpret_cast<float4*>(blocks.gradient + i) = g;
-    sum += (g.x * g.x + g.y * g.y) + (g.z * g.z + g.w * g.w);
+  for (std::int64_t i = first; i < blocks.count; i += 4 * step) {
+    float4 g[4];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {  // in flight together
+      const std::int64_t at = i + u * step;
+      g[u] = at < blocks.count ? widen4(blocks.gradient + at) : float4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      const std::int64_t at = i + u * step;
+      bool widened = false;
+      for (int s = 0; s < narrow.count; ++s) widened = widened || (at >= narrow.begin[s] && at < narrow.end[s]);
+      if (widened) {
+        g[u] = widen4(narrow_gradient + at);
+        *reinterpret_cast<float4*>(blocks.gradient + at) = g[u];
+      }
+      sum += (g[u].x * g[u].x + g[u].y * g[u].y) + (g[u].z * g[u].z + g[u].w * g[u].w);
+    }
   }
   const double block = block_sum(static_cast<double>(sum), scratch);
   if (threadIdx.x == 0) blocks.partial[blockIdx.x] = block;
@@ -154,7 +203,7 @@ __global__ void scatter_kernel(const float* canonical, const std::uint32_t* elem
 
 }  // namespace
 
-std::int64_t td_blocks(std::int64_t batch) { return blocks_for(batch, td_threads); }
+std::int64_t td_blocks(std::int64_t batch) { return blocks_for(32 * batch, td_threads); }
 
 template <class D>
 void td_update(cudaStream_t stream, const TdInputs& inputs, D* delta) {

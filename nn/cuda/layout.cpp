@@ -133,6 +133,8 @@ void NetworkLayout::lay_out_parameters(const Plan& plan) {
           group = &own;
           group->weight = take(own.in.width() * own.out.width());
           group->bias = take(own.out.width());
+        } else {
+          own.bias = group->bias + static_cast<std::size_t>(own.out.offset - group->out.offset);
         }
         map_linear(plan, step, *group, own.out.offset - group->out.offset);
         break;

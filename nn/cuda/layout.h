@@ -28,7 +28,9 @@ struct ViewLayout {
 
   [[nodiscard]] constexpr std::int64_t width() const { return pixels * padded_channels; }
   // Of feature f in canonical order, which is channel by channel; relative to offset.
-  [[nodiscard]] constexpr std::int64_t position(std::int64_t f) const { return f % pixels * padded_channels + f / pixels; }
+  [[nodiscard]] constexpr std::int64_t position(std::int64_t f) const {
+    return f % pixels * padded_channels + f / pixels;
+  }
 };
 
 // A convolution as it is computed.

@@ -15,7 +15,7 @@ std::size_t scratch_floats(const NetworkLayout& layout, const Plan& plan, std::i
     if (step.kind == StepKind::linear) columns = std::max(columns, layout.linear(step).out.width());
     if (step.kind == StepKind::conv2d) columns = std::max(columns, layout.conv(step).out_channels);
   }
-  return static_cast<std::size_t>(std::max(column_sums_scratch(columns), 2 * samples));
+  return static_cast<std::size_t>(std::max(sums_scratch(columns), 2 * samples));
 }
 
 }  // namespace
@@ -67,6 +67,21 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
       narrow_.begin[narrow_.count] = begin;
       narrow_.end[narrow_.count++] = begin + c.out_channels * c.kernel * c.kernel * c.in_channels;
     }
+  }
+  for (const Step& step : plan_.steps) {
+    const auto same = [&](const View& view) {
+      return view.buffer == step.in.buffer && view.offset == step.in.offset && view.features == step.in.features;
+    };
+    const auto reads_it = [&](const Step& other) { return same(other.in); };
+    const auto makes_it = [&](const Step& other) {
+      return other.relu && same(other.out) && (other.kind == StepKind::linear || other.kind == StepKind::conv2d);
+    };
+    const auto maker = std::find_if(plan_.steps.begin(), plan_.steps.end(), makes_it);
+    // Backward, the first step that reads it comes last.
+    const bool completes = &*std::find_if(plan_.steps.begin(), plan_.steps.end(), reads_it) == &step;
+    if (maker == plan_.steps.end() || !completes || step.kind == StepKind::layer_norm) continue;
+    maker_of_[&step] = &*maker;
+    biases_summed_.insert(&*maker);
   }
   mean_ = block();
   square_ = block();
@@ -203,6 +218,8 @@ void CudaOps<T>::td(const Batch& batch, const Activations& q, const Activations&
                         .options = options_.td,
                         .td_abs = staging_.td_abs(set_),
                         .report = staging_.report(set_),
+                        .clock = clock_.data(),
+                        .rule = rule_,
                         .partial = td_partial_.data(),
                         .counter = lane_->counter.data()};
   if (holds_f32(plan_.q.buffer, Holds::gradients)) {

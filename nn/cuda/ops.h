@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <tuple>
 #include <vector>
@@ -148,8 +149,11 @@ class CudaOps {
   template <class Shape>
   const Gemm& product(const Step& step, Product what, std::int64_t samples, Shape shape);
   const Convolution& convolution(const Step& step, Convolution::Kind kind, std::int64_t samples);
-  void sum_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64_t columns, float* sums);
-  void mask(const Step& step, const Activations& in, Activations& in_delta, std::int64_t samples);
+  void sum_bias(const Step& step, const Activations& out_delta, std::int64_t samples);
+  void finish_delta(const Step& step, const Activations& in, Activations& in_delta, std::int64_t samples);
+  // Where the gradient of a layer's bias goes, and the shape of the deltas that it sums.
+  float* bias_gradient(const Step& step) const;
+  MaskShape delta_shape(const Step& step, std::int64_t row, std::int64_t samples) const;
 
   const NetworkSpec& spec_;
   const Plan& plan_;
@@ -181,6 +185,11 @@ class CudaOps {
   DeviceBuffer<double> td_partial_, norm_partial_;
   DeviceBuffer<OptimizerClock> clock_;
   NarrowSegments narrow_;
+  // A step that completes the gradients of its input -> the step that made that input with a relu: the pass that masks
+  // them also sums them up, which is the gradient of the maker's bias.
+  std::map<const Step*, const Step*> maker_of_;
+  std::set<const Step*> biases_summed_;  // the makers in it
+  Block gradients_;                      // of the backward pass that runs
   Block mean_, square_;
 };
 

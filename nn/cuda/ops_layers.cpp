@@ -30,15 +30,43 @@ const Convolution& CudaOps<T>::convolution(const Step& step, Convolution::Kind k
 }
 
 template <class T>
-void CudaOps<T>::sum_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64_t columns, float* sums) {
-  column_sums(lane_->stream, from, row, rows, columns, sums, lane_->scratch.data(), lane_->counter.data());
+float* CudaOps<T>::bias_gradient(const Step& step) const {
+  const bool linear = step.kind == StepKind::linear;
+  return gradients_.master + (linear ? layout_.linear(step).bias : layout_.offset(step.bias));
+}
+
+// Of a layer's output: a convolution's pixels are rows of channels, a linear layer's samples are rows of features.
+template <class T>
+MaskShape CudaOps<T>::delta_shape(const Step& step, std::int64_t row, std::int64_t samples) const {
+  if (step.kind == StepKind::conv2d) {
+    const ConvLayout& c = layout_.conv(step);
+    return {.rows = samples * c.out_height * c.out_width,
+            .columns = c.out_channels,
+            .value_row = c.out_channels,
+            .delta_row = c.out_channels};
+  }
+  return {.rows = samples, .columns = layout_.linear(step).out.width(), .value_row = row, .delta_row = row};
 }
 
 template <class T>
-void CudaOps<T>::mask(const Step& step, const Activations& in, Activations& in_delta, std::int64_t samples) {
-  if (!step.input_is_relu) return;
+void CudaOps<T>::sum_bias(const Step& step, const Activations& out_delta, std::int64_t samples) {
+  mask_and_sum<T>(lane_->stream, delta_shape(step, out_delta.width, samples), nullptr,
+                  out_delta.at(layout_.view(step.out)), bias_gradient(step), lane_->scratch.data(),
+                  lane_->counter.data());
+}
+
+// After the last product that adds to a delta: the relu's mask, and the sums.
+template <class T>
+void CudaOps<T>::finish_delta(const Step& step, const Activations& in, Activations& in_delta, std::int64_t samples) {
   const ViewLayout& view = layout_.view(step.in);
-  mask_delta(lane_->stream, in.at(view), in.width, in_delta.at(view), in_delta.width, view.width(), samples);
+  const auto maker = maker_of_.find(&step);
+  if (maker != maker_of_.end()) {
+    mask_and_sum(lane_->stream, delta_shape(*maker->second, in.width, samples), static_cast<const T*>(in.at(view)),
+                 in_delta.at(view), bias_gradient(*maker->second), lane_->scratch.data(), lane_->counter.data());
+  } else if (step.input_is_relu) {
+    const MaskShape shape{.rows = samples, .columns = view.width(), .value_row = in.width, .delta_row = in_delta.width};
+    mask_and_sum<T>(lane_->stream, shape, in.at(view), in_delta.at(view), nullptr, nullptr, nullptr);
+  }
 }
 
 // Y [samples, out] = X [samples, in] W [in, out] + bias.
@@ -71,6 +99,8 @@ void CudaOps<T>::linear_weight_gradient(const Step& step, const Activations& in,
                                         Block& gradients, std::int64_t samples) {
   const LinearLayout& l = layout_.linear(step);
   if (l.absorbed) return;
+  gradients_ = gradients;
+  const bool summed = biases_summed_.contains(&step);
   beside([&] {
     const Gemm& gemm = product(step, Product::weight_gradient, samples, [&] {
       return GemmShape{.m = l.in.width(),
@@ -80,13 +110,12 @@ void CudaOps<T>::linear_weight_gradient(const Step& step, const Activations& in,
                        .b_row = out_delta.width,
                        .d_row = l.out.width(),
                        .a_transposed = true,
-                       .epilogue = Epilogue::column_sums};
+                       .epilogue = summed ? Epilogue::none : Epilogue::column_sums};
     });
-    float* bias = gradients.master + l.bias;
     const bool sums = gemm.shape().epilogue == Epilogue::column_sums;
     gemm.run(lane_->blas, lane_->stream, in.at(l.in), out_delta.at(l.out), gradients.master + l.weight,
-             sums ? bias : nullptr);
-    if (!sums) sum_columns(out_delta.at(l.out), out_delta.width, samples, l.out.width(), bias);
+             sums ? gradients.master + l.bias : nullptr);
+    if (!sums && !summed) sum_bias(step, out_delta, samples);
   });
 }
 
@@ -108,7 +137,7 @@ void CudaOps<T>::linear_input_gradient(const Step& step, const Block& p, const A
                      .accumulate = l.accumulate};
   });
   gemm.run(lane_->blas, lane_->stream, out_delta.at(l.out), p.copy + l.weight, in_delta.at(l.in));
-  mask(step, in, in_delta, samples);
+  finish_delta(step, in, in_delta, samples);
 }
 
 template <class T>
@@ -122,12 +151,11 @@ void CudaOps<T>::conv2d(const Step& step, const Block& p, const Activations& in,
 template <class T>
 void CudaOps<T>::conv2d_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,
                                         Block& gradients, std::int64_t samples) {
+  gradients_ = gradients;
   beside([&] {
     const Convolution& conv = convolution(step, Convolution::Kind::weight_gradient, samples);
     conv.weight_gradient(lane_->dnn, in.data, out_delta.data, gradients.copy + layout_.offset(step.weight));
-    const ConvLayout& c = layout_.conv(step);
-    sum_columns(static_cast<const T*>(out_delta.data), c.out_channels, samples * c.out_height * c.out_width,
-                c.out_channels, gradients.master + layout_.offset(step.bias));
+    if (!biases_summed_.contains(&step)) sum_bias(step, out_delta, samples);
   });
 }
 
@@ -136,7 +164,7 @@ void CudaOps<T>::conv2d_input_gradient(const Step& step, const Block& p, const A
                                        const Activations& out_delta, Activations& in_delta, std::int64_t samples) {
   const Convolution& conv = convolution(step, Convolution::Kind::data_gradient, samples);
   conv.data_gradient(lane_->dnn, p.copy + layout_.offset(step.weight), out_delta.data, in_delta.data, step.accumulate);
-  mask(step, in, in_delta, samples);
+  finish_delta(step, in, in_delta, samples);
 }
 
 template <class T>

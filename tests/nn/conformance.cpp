@@ -15,7 +15,7 @@ namespace {
 // in the outputs: an order above that. A wrong tap or scale is above 1e-2 (see planted.cpp).
 constexpr double f32_tolerance = 3e-5;
 
-const std::vector<std::string> f32_backends = {"cpu", "reference"};
+const std::vector<std::string> f32_backends = with_gpu({"cpu", "reference"});
 
 struct Updated {
   UpdateResult result;
@@ -48,7 +48,7 @@ void require_equal_updates(const std::string& backend, const NetworkSpec& spec, 
   const RandomBatch batch(spec, options.batch, masked, rng);
   const auto online = random_parameters(spec, seed + 1);
   const auto target = random_parameters(spec, seed + 2);
-  const auto trainer = make_backend(backend)->trainer(spec, options);
+  const auto trainer = trainer_on(backend, spec, options);
   const auto oracle = make_backend("reference64")->trainer(spec, options);
   trainer->set_parameters(online, target);
   oracle->set_parameters(online, target);
@@ -68,7 +68,7 @@ TEST_CASE("inference: every backend gives the oracle's Q-values for every networ
   for (const auto& [name, spec] : networks()) {
     for (const std::string& backend : f32_backends) {
       const auto parameters = random_parameters(spec, 7);
-      const auto inference = make_backend(backend)->inference(spec, 70);
+      const auto inference = inference_on(backend, spec, 70);
       const auto oracle = make_backend("reference64")->inference(spec, 70);
       inference->set_parameters(parameters);
       oracle->set_parameters(parameters);
@@ -91,7 +91,7 @@ TEST_CASE("inference: a sample's values do not depend on its batch, bit for bit"
   for (const auto& [name, spec] : networks()) {
     for (const std::string& backend : f32_backends) {
       CAPTURE(name, backend);
-      const auto inference = make_backend(backend)->inference(spec, 64);
+      const auto inference = inference_on(backend, spec, 64);
       inference->set_parameters(random_parameters(spec, 3));
       Rng rng(5);
       const RandomBatch batch(spec, 64, false, rng);
@@ -116,7 +116,7 @@ TEST_CASE("inference: without an index row b is sample b") {
   const RandomBatch batch(spec, 5, false, rng);
   const std::vector<std::uint32_t> counting = {0, 1, 2, 3, 4};
   for (const std::string& backend : f32_backends) {
-    const auto inference = make_backend(backend)->inference(spec, 5);
+    const auto inference = inference_on(backend, spec, 5);
     inference->set_parameters(random_parameters(spec, 3));
     std::vector<float> with(10), without(10);
     inference->forward({batch.rows.data(), 13, counting.data()}, 5, with);
@@ -164,7 +164,7 @@ TEST_CASE("update: ten updates follow the oracle's losses and parameters with ev
         options.target_tau = 0.05;
         options.max_grad_norm = 0.1;
       }
-      const auto trainer = make_backend(backend)->trainer(spec, options);
+      const auto trainer = trainer_on(backend, spec, options);
       const auto oracle = make_backend("reference64")->trainer(spec, options);
       const auto start = random_parameters(spec, 1);
       const auto target = random_parameters(spec, 2);

@@ -3,13 +3,43 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "nn/backend.h"
+#include "nn/cuda_loader.h"
 
 namespace qanat::nn::test {
+
+// Backends by name; after a GPU's stands the precision: "cuda:0 fp32".
+struct Where {
+  std::string device, precision;
+};
+inline Where parse_backend(const std::string& backend) {
+  const std::size_t space = backend.find(' ');
+  if (space == std::string::npos) return {backend, "auto"};
+  return {backend.substr(0, space), backend.substr(space + 1)};
+}
+inline std::unique_ptr<QTrainer> trainer_on(const std::string& backend, const NetworkSpec& spec,
+                                            TrainerOptions options) {
+  const Where where = parse_backend(backend);
+  options.precision = where.precision;
+  return make_backend(where.device)->trainer(spec, options);
+}
+inline std::unique_ptr<Inference> inference_on(const std::string& backend, const NetworkSpec& spec,
+                                               std::int64_t max_batch) {
+  const Where where = parse_backend(backend);
+  return make_backend(where.device)->inference(spec, max_batch, where.precision);
+}
+
+inline bool gpu_usable() { return find_cuda().usable(); }
+// These, and a GPU in fp32 where one can be used.
+inline std::vector<std::string> with_gpu(std::vector<std::string> backends) {
+  if (gpu_usable()) backends.push_back("cuda:0 fp32");
+  return backends;
+}
 
 struct NamedNetwork {
   std::string name;

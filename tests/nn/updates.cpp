@@ -8,7 +8,7 @@
 namespace qanat::nn::test {
 namespace {
 
-const std::vector<std::string> all_backends = {"cpu", "reference", "reference64"};
+const std::vector<std::string> all_backends = with_gpu({"cpu", "reference", "reference64"});
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
 NetworkSpec small_network() {
@@ -34,7 +34,7 @@ TEST_CASE("update: a batch that is not finite changes nothing, and a sync asked 
   for (const std::string& backend : all_backends) {
     for (const std::string where : {"state", "return", "weight", "infinite return"}) {
       CAPTURE(backend, where);
-      const auto trainer = make_backend(backend)->trainer(spec, options_of(20));
+      const auto trainer = trainer_on(backend, spec, options_of(20));
       trainer->set_parameters(random_parameters(spec, 1), random_parameters(spec, 2));
       Rng rng(3);
       RandomBatch good(spec, 20, false, rng);
@@ -73,7 +73,7 @@ TEST_CASE("update: NaN in a next state that is not bootstrapped from never leaks
     std::vector<std::vector<float>> after;
     for (const float value : {0.5f, nan}) {
       std::memcpy(&batch.rows[14 * spec.input.bytes()], &value, 4);
-      const auto trainer = make_backend(backend)->trainer(spec, options_of(6));
+      const auto trainer = trainer_on(backend, spec, options_of(6));
       trainer->set_parameters(random_parameters(spec, 1), random_parameters(spec, 2));
       CHECK(update(*trainer, batch.view).finite);
       after.push_back(copy(trainer->parameters()));
@@ -90,7 +90,7 @@ TEST_CASE("update: a hard sync copies after the step, without one the target sta
     const auto target = random_parameters(spec, 2);
     Rng rng(3);
     const RandomBatch batch(spec, 8, false, rng);
-    const auto hard = make_backend(backend)->trainer(spec, options_of(8));
+    const auto hard = trainer_on(backend, spec, options_of(8));
     hard->set_parameters(online, target);
     update(*hard, batch.view);
     CHECK(copy(hard->target_parameters()) == target);
@@ -99,7 +99,7 @@ TEST_CASE("update: a hard sync copies after the step, without one the target sta
 
     TrainerOptions options = options_of(8);
     options.target_tau = 0.25;
-    const auto soft = make_backend(backend)->trainer(spec, options);
+    const auto soft = trainer_on(backend, spec, options);
     soft->set_parameters(online, target);
     update(*soft, batch.view);
     const auto moved = copy(soft->parameters());
@@ -115,7 +115,7 @@ TEST_CASE("optimiser: the first Adam step moves every parameter with a gradient 
   // m / (1 - beta1) = g and v / (1 - beta2) = g^2, so the step is rate * g / (|g| + epsilon).
   const NetworkSpec spec = small_network();
   for (const std::string& backend : all_backends) {
-    const auto trainer = make_backend(backend)->trainer(spec, options_of(8));
+    const auto trainer = trainer_on(backend, spec, options_of(8));
     const auto before = random_parameters(spec, 1);
     trainer->set_parameters(before, before);
     Rng rng(3);
@@ -141,7 +141,7 @@ TEST_CASE("optimiser: clipping scales the step's gradient to the given norm") {
     options.rms_decay = 0;
     options.epsilon = 1e6;
     options.max_grad_norm = 0.125;
-    const auto trainer = make_backend(backend)->trainer(spec, options);
+    const auto trainer = trainer_on(backend, spec, options);
     const std::vector<float> zero(parameter_count(spec), 0.0f);
     const auto online = random_parameters(spec, 1);
     trainer->set_parameters(online, zero);
@@ -165,11 +165,11 @@ TEST_CASE("optimiser: saved state continues the exact sequence, on its own backe
     Rng rng(3);
     const RandomBatch first(spec, 8, false, rng);
     const RandomBatch second(spec, 8, false, rng);
-    for (const std::string backend : {"cpu", "reference"}) {
-      const auto straight = make_backend(backend)->trainer(spec, options);
+    for (const std::string& backend : with_gpu({"cpu", "reference"})) {
+      const auto straight = trainer_on(backend, spec, options);
       straight->set_parameters(random_parameters(spec, 1), random_parameters(spec, 2));
       update(*straight, first.view);
-      const auto resumed = make_backend(backend)->trainer(spec, options);
+      const auto resumed = trainer_on(backend, spec, options);
       const auto moved = make_backend("reference64")->trainer(spec, options);
       for (QTrainer* trainer : {resumed.get(), moved.get()}) {
         trainer->set_parameters(copy(straight->parameters()), copy(straight->target_parameters()));
@@ -186,7 +186,7 @@ TEST_CASE("optimiser: saved state continues the exact sequence, on its own backe
 TEST_CASE("optimiser: foreign bytes are refused and change nothing") {
   const NetworkSpec spec = small_network();
   for (const std::string& backend : all_backends) {
-    const auto trainer = make_backend(backend)->trainer(spec, options_of(8));
+    const auto trainer = trainer_on(backend, spec, options_of(8));
     TrainerOptions other = options_of(8);
     other.optimizer = "rmsprop";
     const auto before = trainer->save_optimizer();
@@ -195,7 +195,7 @@ TEST_CASE("optimiser: foreign bytes are refused and change nothing") {
     CHECK_THROWS_AS(trainer->load_optimizer(bytes), InputError);
     CHECK_THROWS_AS(trainer->load_optimizer(std::span(before).first(before.size() - 1)), InputError);
     CHECK_THROWS_AS(trainer->load_optimizer({}), InputError);
-    CHECK_THROWS_AS(trainer->load_optimizer(make_backend(backend)->trainer(spec, other)->save_optimizer()), InputError);
+    CHECK_THROWS_AS(trainer->load_optimizer(trainer_on(backend, spec, other)->save_optimizer()), InputError);
     CHECK(trainer->save_optimizer() == before);
   }
 }
@@ -203,7 +203,7 @@ TEST_CASE("optimiser: foreign bytes are refused and change nothing") {
 TEST_CASE("update: what does not fit is refused before anything changes") {
   const NetworkSpec spec = small_network();
   for (const std::string& backend : all_backends) {
-    const auto trainer = make_backend(backend)->trainer(spec, options_of(8));
+    const auto trainer = trainer_on(backend, spec, options_of(8));
     const auto before = random_parameters(spec, 1);
     trainer->set_parameters(before, before);
     Rng rng(3);

@@ -1,0 +1,388 @@
+// The GPU backend beyond what conformance.cpp asks of every backend: bf16 and tf32 within their rounding, graphs that
+// replay what uncaptured launches compute, updates two deep, and planted errors that these checks catch.
+//
+// Where no GPU can be used each test says so and passes: the processor's tests have covered what is shared.
+#include <algorithm>
+#include <functional>
+
+#include "core/error.h"
+#include "nn/optimizer.h"
+#include "tests/nn/support.h"
+#include "tests/support/catch.h"
+
+namespace qanat::nn::test {
+namespace {
+
+#define NEEDS_GPU()                                     \
+  if (!gpu_usable()) {                                  \
+    WARN("skipped: no GPU: " + find_cuda().obstacle()); \
+    return;                                             \
+  }
+
+NetworkSpec nature(std::int64_t actions = 18) {
+  NetworkConfig config;
+  config.preset = "nature";
+  config.dueling = true;
+  config.dueling_hidden = 512;
+  return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, actions);
+}
+
+double cosine(std::span<const float> a, std::span<const float> b) {
+  double product = 0, a_size = 0, b_size = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    product += static_cast<double>(a[i]) * b[i];
+    a_size += static_cast<double>(a[i]) * a[i];
+    b_size += static_cast<double>(b[i]) * b[i];
+  }
+  return product / std::sqrt(a_size * b_size);
+}
+
+struct Seen {
+  std::vector<float> q, td_abs, gradients, parameters;
+  UpdateResult result;
+};
+
+Seen one_update(const std::string& backend, const NetworkSpec& spec, const TrainerOptions& options, const QBatch& batch,
+                std::span<const float> online, std::span<const float> target) {
+  Seen out;
+  const auto inference = inference_on(backend, spec, batch.size);
+  inference->set_parameters(online);
+  out.q.resize(static_cast<std::size_t>(batch.size * spec.actions));
+  inference->forward(batch.state, batch.size, out.q);
+  const auto trainer = trainer_on(backend, spec, options);
+  trainer->set_parameters(online, target);
+  out.td_abs.resize(static_cast<std::size_t>(batch.size));
+  trainer->submit(batch, {.learning_rate = 1e-3});
+  out.result = trainer->collect(out.td_abs);
+  out.gradients = copy(trainer->gradients());
+  out.parameters = copy(trainer->parameters());
+  return out;
+}
+
+// A batch whose double-Q choices do not hang on rounding: a sample whose two best allowed next actions differ by less
+// than `gap` of the Q-values' spread does not bootstrap.
+void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::span<const float> online, double gap) {
+  const auto size = static_cast<std::int64_t>(batch.action.size());
+  const auto actions = static_cast<std::size_t>(spec.actions);
+  std::vector<float> q(batch.action.size() * actions);
+  const auto inference = make_backend("cpu")->inference(spec, size);
+  inference->set_parameters(online);
+  inference->forward(batch.view.next_state, size, q);
+  std::size_t settled = 0;
+  for (std::size_t b = 0; b < batch.action.size(); ++b) {
+    std::vector<float> row(q.begin() + static_cast<std::ptrdiff_t>(b * actions),
+                           q.begin() + static_cast<std::ptrdiff_t>((b + 1) * actions));
+    double size_of_row = 0;
+    for (const float value : row) size_of_row += static_cast<double>(value) * value;
+    std::sort(row.rbegin(), row.rend());
+    if (row[0] - row[1] < gap * std::sqrt(size_of_row / static_cast<double>(actions))) batch.bootstrap[b] = 0;
+    settled += batch.bootstrap[b] != 0 ? 1 : 0;
+  }
+  REQUIRE(settled * 4 >= batch.action.size());  // else double Q would not be tested
+}
+
+// Parameters whose relus do not hang on rounding either. A unit that rounding switches changes its gradient as a whole:
+// with a share s of units so near 0, gradients are off by about sqrt(s), far above any dtype's rounding (0.1 in bf16
+// for PyTorch's initialisation and noise as frames, and as much between two orders of f32 sums in proportion). Here
+// each bias is 4 deviations of what its unit sums up, either way.
+std::vector<float> decisive_parameters(const NetworkSpec& spec, std::uint64_t seed) {
+  std::vector<float> parameters = random_parameters(spec, seed);
+  Rng rng(seed + 1000);
+  double rms = 0.577;  // of uniform inputs in [0, 1]
+  for (const ParameterInfo& info : parameter_layout(spec)) {
+    const bool head = info.name == "value.bias" || info.name == "advantage.bias";
+    if (head || info.name.find("bias") == std::string::npos) continue;
+    const double deviation = 0.577 * rms;  // weights are uniform in +-1 / sqrt(fan in)
+    for (std::size_t i = 0; i < info.elements(); ++i) {
+      parameters[info.offset + i] = static_cast<float>(rng.chance(0.5) ? 4 * deviation : -4 * deviation);
+    }
+    if (info.name != "value_hidden.bias") rms = deviation * std::sqrt(17 / 2.0);  // half the units on
+  }
+  return parameters;
+}
+
+struct Bounds {
+  double error, cosine;
+};
+
+void require_close(const NetworkSpec& spec, const Seen& seen, const Seen& wanted, const Bounds& bounds) {
+  CHECK(relative_error(seen.q, wanted.q) < bounds.error);
+  CHECK(relative_error(seen.td_abs, wanted.td_abs) < bounds.error);
+  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(2 * bounds.error));
+  for (const ParameterInfo& info : parameter_layout(spec)) {
+    CAPTURE(info.name);
+    const auto cut = [&](const std::vector<float>& all) {
+      return std::span(all).subspan(info.offset, info.elements());
+    };
+    CHECK(relative_error(cut(seen.gradients), cut(wanted.gradients)) < bounds.error);
+    CHECK(cosine(cut(seen.gradients), cut(wanted.gradients)) > bounds.cosine);
+  }
+}
+
+// bf16 keeps 8 bits: each stored value is off by up to 2^-9, 1.1e-3 as a norm; four layers forward and back add up to a
+// few of these. tf32 products keep 11 bits, and what is stored keeps 24.
+const Bounds bf16{2e-2, 0.999};
+const Bounds tf32{4e-3, 0.9999};
+// f32 with sums of up to 25,600 terms in f32: sqrt(25600) * 2^-24 = 1e-5 before anything cancels.
+const Bounds fp32{1e-4, 0.999999};
+
+const std::pair<const char*, Bounds> precisions[] = {
+    {"cuda:0 fp32", fp32}, {"cuda:0 tf32", tf32}, {"cuda:0 bf16", bf16}};
+
+TEST_CASE(
+    "cuda: Q-values, td errors and every gradient of the Nature network agree with the oracle in each precision") {
+  NEEDS_GPU();
+  const NetworkSpec spec = nature();
+  TrainerOptions options{.batch = 32};
+  Rng rng(11);
+  RandomBatch batch(spec, options.batch, false, rng);
+  const auto online = decisive_parameters(spec, 12);
+  const auto target = decisive_parameters(spec, 13);
+  settle_choices(spec, batch, online, 0.02);
+  const Seen wanted = one_update("reference64", spec, options, batch.view, online, target);
+  for (const auto& [backend, bounds] : precisions) {
+    CAPTURE(backend);
+    require_close(spec, one_update(backend, spec, options, batch.view, online, target), wanted, bounds);
+  }
+}
+
+TEST_CASE("cuda: large batches agree with the processor in fp32") {
+  NEEDS_GPU();
+  const NetworkSpec spec = nature();
+  TrainerOptions options{.batch = 512};
+  Rng rng(21);
+  RandomBatch batch(spec, options.batch, true, rng);
+  const auto online = decisive_parameters(spec, 22);
+  const auto target = decisive_parameters(spec, 23);
+  const Seen wanted = one_update("cpu", spec, options, batch.view, online, target);
+  require_close(spec, one_update("cuda:0 fp32", spec, options, batch.view, online, target), wanted, fp32);
+}
+
+TEST_CASE("cuda: planted errors are far outside the bounds of bf16") {
+  NEEDS_GPU();
+  const NetworkSpec spec = nature();
+  TrainerOptions options{.batch = 32};
+  Rng rng(31);
+  RandomBatch batch(spec, options.batch, false, rng);
+  const auto online = decisive_parameters(spec, 32);
+  const auto target = decisive_parameters(spec, 33);
+  settle_choices(spec, batch, online, 0.02);
+  const Seen right = one_update("cuda:0 bf16", spec, options, batch.view, online, target);
+  const auto layout = parameter_layout(spec);
+  const auto find = [&](const std::string& name) {
+    return *std::find_if(layout.begin(), layout.end(), [&](const auto& info) { return info.name == name; });
+  };
+  const auto wrong = [&](const NetworkSpec& network, const std::vector<float>& parameters) {
+    const Seen seen = one_update("cuda:0 bf16", network, options, batch.view, parameters, target);
+    double worst = relative_error(seen.q, right.q);
+    for (const ParameterInfo& info : layout) {
+      const auto cut = [&](const std::vector<float>& all) {
+        return std::span(all).subspan(info.offset, info.elements());
+      };
+      worst = std::max(worst, relative_error(cut(seen.gradients), cut(right.gradients)));
+    }
+    return worst;
+  };
+  const double visible = 5 * bf16.error;
+  {  // one tap of each of the second convolution's kernels is not read
+    auto parameters = online;
+    const auto conv = find("layers.2.weight");
+    for (std::size_t i = 5; i < conv.elements(); i += 16) parameters[conv.offset + i] = 0;
+    CHECK(wrong(spec, parameters) > visible);
+  }
+  {
+    NetworkSpec unscaled = spec;
+    unscaled.input_scale = 1;
+    CHECK(wrong(unscaled, online) > visible);
+  }
+  {
+    auto parameters = online;
+    const auto value = find("value_hidden.weight"), advantage = find("advantage_hidden.weight");
+    std::swap_ranges(parameters.begin() + static_cast<std::ptrdiff_t>(value.offset),
+                     parameters.begin() + static_cast<std::ptrdiff_t>(value.offset + value.elements()),
+                     parameters.begin() + static_cast<std::ptrdiff_t>(advantage.offset));
+    CHECK(wrong(spec, parameters) > visible);
+  }
+}
+
+// Ten steps of a rule that is linear in the gradient, so that rounding is not blown up: RMSprop without memory and with
+// a huge epsilon is gradient descent.
+TEST_CASE("cuda: ten steps of gradient descent end where the oracle's end, in each precision") {
+  NEEDS_GPU();
+  const NetworkSpec spec = networks()[5].spec;
+  TrainerOptions options{.batch = 64, .optimizer = "rmsprop", .epsilon = 1e6, .rms_decay = 0};
+  const auto start = random_parameters(spec, 41);
+  const auto target = random_parameters(spec, 42);
+  const auto moved = [&](const std::string& backend) {
+    const auto trainer = trainer_on(backend, spec, options);
+    trainer->set_parameters(start, target);
+    Rng rng(43);
+    for (int i = 0; i < 10; ++i) {
+      const RandomBatch batch(spec, options.batch, false, rng);
+      std::vector<float> td_abs(batch.action.size());
+      trainer->submit(batch.view, {.learning_rate = 2e4});
+      trainer->collect(td_abs);
+    }
+    std::vector<float> way = copy(trainer->parameters());
+    for (std::size_t i = 0; i < way.size(); ++i) way[i] -= start[i];
+    return way;
+  };
+  const auto wanted = moved("reference64");
+  for (const auto& [backend, bounds] : precisions) {
+    CAPTURE(backend);
+    CHECK(relative_error(moved(backend), wanted) < 2 * bounds.error);  // ten batches' choices of actions
+  }
+}
+
+TEST_CASE("cuda: Adam's step is the rule, element by element, and one with a frozen count is not") {
+  NEEDS_GPU();
+  const NetworkSpec spec = networks()[5].spec;
+  TrainerOptions options{.batch = 16, .max_grad_norm = 0.05};
+  const auto trainer = trainer_on("cuda:0 bf16", spec, options);
+  auto expected = random_parameters(spec, 51);
+  trainer->set_parameters(expected, expected);
+  std::vector<float> mean(expected.size()), square(expected.size()), frozen = expected;
+  Rng rng(52);
+  double off = 0, frozen_off = 0, step_size = 0;
+  for (int t = 1; t <= 5; ++t) {
+    const RandomBatch batch(spec, options.batch, false, rng);
+    std::vector<float> td_abs(batch.action.size());
+    trainer->submit(batch.view, {.learning_rate = 1e-3 * t});
+    const UpdateResult result = trainer->collect(td_abs);
+    const auto gradients = copy(trainer->gradients());
+    const auto seen = copy(trainer->parameters());
+    const auto rule = optimizer_rule(options);
+    auto right = step_scalars<float>(rule, 1e-3 * t, t);
+    auto stuck = step_scalars<float>(rule, 1e-3 * t, 1);  // the bias corrections of a step that was captured at t = 1
+    complete_scalars(right, rule, false, result.grad_norm);
+    complete_scalars(stuck, rule, false, result.grad_norm);
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      frozen[i] = expected[i];
+      float frozen_mean = mean[i], frozen_square = square[i];
+      adam_rule(frozen[i], gradients[i], frozen_mean, frozen_square, stuck);
+      const float before = expected[i];
+      adam_rule(expected[i], gradients[i], mean[i], square[i], right);
+      step_size = std::max(step_size, std::abs(static_cast<double>(expected[i]) - before));
+      off = std::max(off, std::abs(static_cast<double>(seen[i]) - expected[i]));
+      frozen_off = std::max(frozen_off, std::abs(static_cast<double>(seen[i]) - frozen[i]));
+      expected[i] = seen[i];  // rounding does not add up
+    }
+  }
+  // The device fuses multiplications with additions: a few units in the last place of parameters below 1, and of the
+  // moments.
+  CHECK(off < 3e-7);
+  CHECK(step_size > 1e-3);
+  CHECK(frozen_off > 100 * off);
+}
+
+TEST_CASE("cuda: 1,000 replays equal 1,000 uncaptured updates bit for bit, through schedules and syncs") {
+  NEEDS_GPU();
+  const NetworkSpec spec = networks()[5].spec;
+  for (const std::string precision : {"cuda:0 bf16", "cuda:0 fp32"}) {
+    CAPTURE(precision);
+    std::vector<std::vector<float>> ends;
+    std::vector<double> losses[2];
+    for (const bool capture : {true, false}) {
+      TrainerOptions options{.batch = 32, .max_grad_norm = 1, .capture = capture};
+      const auto trainer = trainer_on(precision, spec, options);
+      trainer->set_parameters(random_parameters(spec, 61), random_parameters(spec, 62));
+      Rng rng(63);
+      std::vector<float> td_abs(32);
+      for (int i = 0; i < 1000; ++i) {
+        RandomBatch batch(spec, options.batch, i % 3 == 0, rng);
+        const double beta = 0.4 + 0.6 * i / 1000;
+        for (float& weight : batch.weight) weight = static_cast<float>(std::pow(weight, beta));
+        trainer->submit(batch.view, {.learning_rate = 1e-3 * (1 - 0.9 * i / 1000), .sync_target = i % 100 == 50});
+        losses[capture ? 0 : 1].push_back(trainer->collect(td_abs).loss);
+      }
+      ends.push_back(copy(trainer->parameters()));
+      ends.push_back(copy(trainer->target_parameters()));
+    }
+    CHECK(losses[0] == losses[1]);
+    CHECK(ends[0] == ends[2]);
+    CHECK(ends[1] == ends[3]);
+    CHECK(relative_error(ends[0], random_parameters(spec, 61)) > 0.05);
+    CHECK(ends[0] != ends[1]);
+  }
+}
+
+TEST_CASE("cuda: two updates in flight give what one after the other gives, and borrow nothing") {
+  NEEDS_GPU();
+  const NetworkSpec spec = networks()[5].spec;
+  TrainerOptions options{.batch = 32};
+  const int updates = 20;
+  const auto run = [&](bool deep) {
+    const auto trainer = trainer_on("cuda:0 bf16", spec, options);
+    REQUIRE(trainer->depth() == 2);
+    trainer->set_parameters(random_parameters(spec, 71), random_parameters(spec, 72));
+    Rng rng(73);
+    std::vector<float> all, td_abs(32);
+    int in_flight = 0;
+    const auto take = [&] {
+      trainer->collect(td_abs);
+      all.insert(all.end(), td_abs.begin(), td_abs.end());
+      --in_flight;
+    };
+    for (int i = 0; i < updates; ++i) {
+      {
+        RandomBatch batch(spec, options.batch, false, rng);
+        trainer->submit(batch.view, {.learning_rate = 1e-3, .sync_target = i % 5 == 4});
+        batch.rows.assign(batch.rows.size(), std::byte{255});
+        batch.weight.assign(batch.weight.size(), 1e9f);
+      }
+      ++in_flight;
+      if (!deep || in_flight == 2) take();
+    }
+    while (in_flight > 0) take();
+    all.insert(all.end(), trainer->parameters().begin(), trainer->parameters().end());
+    return all;
+  };
+  CHECK(run(true) == run(false));
+}
+
+TEST_CASE("cuda: batches of any number of rows, shared or apart, with and without a mask") {
+  NEEDS_GPU();
+  const NetworkSpec spec = networks()[5].spec;
+  TrainerOptions options{.batch = 16};
+  const auto apart = trainer_on("cuda:0 fp32", spec, options);
+  const auto oracle = make_backend("reference64")->trainer(spec, options);
+  for (QTrainer* trainer : {apart.get(), oracle.get()}) {
+    trainer->set_parameters(random_parameters(spec, 81), random_parameters(spec, 82));
+  }
+  Rng rng(83);
+  std::vector<float> seen(16), wanted(16);
+  for (const std::size_t more : {0, 500, 3, 2000, 1}) {  // rows that nobody names: the buffers grow, and stay larger
+    RandomBatch batch(spec, options.batch, more % 2 == 1, rng);
+    std::vector<std::byte> next_rows(batch.rows.size() + more * spec.input.bytes());
+    std::copy(batch.rows.begin(), batch.rows.end(), next_rows.begin());
+    QBatch view = batch.view;
+    if (more != 3) {
+      view.next_state.data = next_rows.data();
+      view.next_state.rows += static_cast<std::int64_t>(more);
+    }
+    apart->submit(view, {.learning_rate = 1e-3});
+    apart->collect(seen);
+    oracle->submit(view, {.learning_rate = 1e-3});
+    oracle->collect(wanted);
+    CAPTURE(more);
+    CHECK(relative_error(seen, wanted) < fp32.error);
+  }
+}
+
+TEST_CASE("cuda: what cannot be had is refused by name") {
+  const NetworkSpec spec = networks()[0].spec;
+  CHECK_THROWS_AS(make_backend("cuda:x"), ConfigError);
+  CHECK_THROWS_AS(make_backend("cuda:99"), ConfigError);
+  CHECK_THROWS_AS(make_backend("cpu")->trainer(spec, {.precision = "bf16"}), ConfigError);
+  CHECK_THROWS_AS(make_backend("cpu")->trainer(spec, {.kernels = "fused"}), ConfigError);
+  CHECK_THROWS_AS(make_backend("cpu")->inference(spec, 1, "tf32"), ConfigError);
+  CHECK(choose_device("auto").device == (gpu_usable() ? "cuda:0" : "cpu"));
+  CHECK(choose_device("reference").device == "reference");
+  const FoundCuda nothing = open_cuda({"/nowhere/libqanat_cuda.so", "/proc/self/exe"});
+  CHECK_FALSE(nothing.usable());
+  CHECK(nothing.obstacle().find("/nowhere/libqanat_cuda.so: no such file") != std::string::npos);
+  CHECK(nothing.tried.size() == 2);
+}
+
+}  // namespace
+}  // namespace qanat::nn::test

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "cli/commands.h"
+#include "cli/env_list.h"
 #include "cli/evaluate.h"
 #include "cli/roles.h"
 #include "cli/train.h"
@@ -126,7 +127,10 @@ int parse_and_run(int argc, char** argv) {
 
   auto* env = app.add_subcommand("env", "About environments");
   env->require_subcommand(1);
-  env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
+  bool env_options = false;
+  auto* env_list = env->add_subcommand("list", "List the built-in environments");
+  env_list->add_flag("--options", env_options, "With the options of each, for env.options");
+  env_list->callback([&] { cli::print_environments(env_options); });
 
   try {
     app.parse(argc, argv);

@@ -19,10 +19,6 @@ void print_config(const std::string& file, const std::vector<std::string>& overr
   std::fputs(write_config(load_run_config(file, overrides)).c_str(), stdout);
 }
 
-void print_environments() {
-  for (const auto& id : envs::builtin_ids()) std::printf("%s\n", id.c_str());
-}
-
 void make_run_directory(const std::string& config_file, const std::string& run_dir) {
   auto config = load_run_config(config_file, {});
   if (config.seed < 0) config.seed = static_cast<std::int64_t>(std::random_device{}() & 0x7fffffffU);

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/doctor.h"
+#include "cli/env_list.h"
 #include "cli/evaluate.h"
 #include "cli/roles.h"
 #include "cli/train.h"
@@ -127,7 +128,10 @@ int parse_and_run(int argc, char** argv) {
 
   auto* env = app.add_subcommand("env", "About environments");
   env->require_subcommand(1);
-  env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
+  bool env_options = false;
+  auto* env_list = env->add_subcommand("list", "List the built-in environments");
+  env_list->add_flag("--options", env_options, "With the options of each, for env.options");
+  env_list->callback([&] { cli::print_environments(env_options); });
 
   app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")
       ->callback([&] { code = cli::doctor(); });

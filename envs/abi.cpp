@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 
@@ -93,12 +94,14 @@ qanat_env_table read_table(const qanat_env_table& table) {
     throw InputError(text("environment plug-in: built for version ", table.abi_version,
                           " of the environment interface, this program has ", QANAT_ENV_ABI_VERSION));
   }
-  if (table.struct_size < sizeof(qanat_env_table)) {
-    throw InputError(text("environment plug-in: its table has ", table.struct_size, " bytes, at least ",
-                          sizeof(qanat_env_table), " wanted"));
+  // What came later than the first version of the table may be missing.
+  constexpr std::size_t first_size = offsetof(qanat_env_table, summary);
+  if (table.struct_size < first_size) {
+    throw InputError(
+        text("environment plug-in: its table has ", table.struct_size, " bytes, at least ", first_size, " wanted"));
   }
   qanat_env_table copy{};
-  std::memcpy(&copy, &table, sizeof copy);
+  std::memcpy(&copy, &table, std::min<std::size_t>(table.struct_size, sizeof copy));
   if (copy.id == nullptr || copy.id[0] == '\0') throw InputError("environment plug-in: its table has no id");
   const auto require = [&](bool present, const char* name) {
     if (!present) throw InputError(text("environment ", copy.id, ": function ", name, " is missing in its table"));

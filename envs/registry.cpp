@@ -12,8 +12,11 @@ namespace qanat::envs {
 namespace {
 
 using Table = const qanat_env_table& (*)();
-constexpr std::array<Table, 7> tables = {cartpole_table,     mountain_car_table, acrobot_table, catch_table,
-                                         catch_pixels_table, breakout_table,     witness_table};
+constexpr std::array tables = {Table{cartpole_table},       Table{mountain_car_table}, Table{acrobot_table},
+                               Table{catch_table},          Table{catch_pixels_table}, Table{asterix_table},
+                               Table{breakout_table},       Table{freeway_table},      Table{seaquest_table},
+                               Table{space_invaders_table}, Table{deep_sea_table},     Table{memory_chain_table},
+                               Table{witness_table}};
 
 // Upper and lower case is what people get wrong most, so it does not count.
 std::string lower(std::string_view word) {

@@ -13,6 +13,7 @@ namespace {
 class Witness {
  public:
   static constexpr const char* id = "witness";
+  static constexpr const char* summary = "observations that name their maker, for tests of the platform";
   static constexpr const char* options_help =
       "actor=0: the tag that observations carry\n"
       "episodes=stochastic: or scripted, which walks through all lengths and ends\n"

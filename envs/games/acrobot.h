@@ -18,6 +18,7 @@ namespace qanat::envs {
 class Acrobot {
  public:
   static constexpr const char* id = "Acrobot-v1";
+  static constexpr const char* summary = "swing a two-link pendulum up";
 
   struct State {
     // Angle of the first link from hanging down, of the second from the first (rad), and their velocities (rad/s).

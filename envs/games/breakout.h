@@ -1,30 +1,25 @@
-// MinAtar breakout (Young & Tian, "MinAtar: an Atari-inspired testbed for thorough and reproducible reinforcement
-// learning experiments", 2019), from the published rules of version 1.0.15.
+// MinAtar breakout: keep a ball in play under a wall of bricks. "envs/games/minatar.h" says what all five games share.
 //
 // A board of 10 x 10: a paddle in row 9, a ball that moves diagonally, three rows of bricks. Reward 1 a brick; the
 // bricks come back once all are gone. The episode is terminated when the ball is missed; there is no time limit.
-// Actions: 0 none, 1 left, 2 up, 3 right, 4 down, 5 fire, of which breakout uses 0, 1 and 3 and takes the others as
-// none. With minimal_actions there are three: 0 none, 1 left, 2 right. Each step repeats, with the sticky
-// probability, the action executed before, over the ends of episodes too.
 //
-// Observation: u8 [4, 10, 10], 0 or 1, planes paddle, ball, trail (where the ball was), bricks. MinAtar itself puts
-// the channel last; ours stands first, as convolutions here want it.
+// Actions used: none, left, right. Planes: paddle, ball, trail (where the ball was), bricks.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 
-#include "qanat/env.hpp"
+#include "envs/games/minatar.h"
 
 namespace qanat::envs {
 
 class Breakout {
  public:
   static constexpr const char* id = "MinAtar/breakout";
-  static constexpr const char* options_help =
-      "sticky=0.1: probability of repeating the action executed before\n"
-      "minimal_actions=false: three actions (none, left, right) in place of MinAtar's six";
-  static constexpr int size = 10;
+  static constexpr const char* summary = "keep a ball in play under a wall of bricks on a 10 x 10 board";
+  static constexpr const char* options_help = QANAT_MINATAR_OPTIONS_HELP;
+  static constexpr int planes = 4;
   static constexpr int brick_rows = 3;  // rows 1 to 3
 
   // All of the game but its random stream. No padding: equal states are equal bytes.
@@ -39,17 +34,18 @@ class Breakout {
     std::array<std::uint8_t, 32> bricks{};  // row by row from row 1; the last two are not used
 
     [[nodiscard]] std::uint8_t& brick(int row, int column) {
-      return bricks[static_cast<std::size_t>((row - 1) * size + column)];
+      return bricks[static_cast<std::size_t>((row - 1) * minatar::size + column)];
     }
     [[nodiscard]] bool has_brick(int row, int column) const {
-      return row >= 1 && row <= brick_rows && bricks[static_cast<std::size_t>((row - 1) * size + column)] != 0;
+      return row >= 1 && row <= brick_rows && bricks[static_cast<std::size_t>((row - 1) * minatar::size + column)] != 0;
     }
     friend bool operator==(const State&, const State&) = default;
   };
+  static_assert(std::has_unique_object_representations_v<State>);
 
   explicit Breakout(const env::Options& options);
   [[nodiscard]] env::Spec spec() const;
-  void seed(std::uint64_t seed);
+  void seed(std::uint64_t) { state_.last_action = minatar::none; }
   void reset(env::Rng& rng);
   [[nodiscard]] env::Outcome step(std::int32_t action, env::Rng& rng);
   void observe(const env::Row& row) const;
@@ -64,8 +60,7 @@ class Breakout {
   [[nodiscard]] env::Outcome advance(std::int32_t action);
   void refill();
 
-  double sticky_;
-  bool minimal_actions_;
+  minatar::Controls controls_;
   State state_;
 };
 

@@ -16,6 +16,7 @@ namespace qanat::envs {
 class CartPole {
  public:
   static constexpr const char* id = "CartPole-v1";
+  static constexpr const char* summary = "balance a pole on a cart";
 
   struct State {
     double x = 0, x_dot = 0, angle = 0, angle_dot = 0;  // m, m/s, rad, rad/s

@@ -18,6 +18,7 @@ namespace qanat::envs {
 class Catch {
  public:
   static constexpr const char* id = "catch";
+  static constexpr const char* summary = "catch a falling ball on a 10 x 5 board";
   static constexpr int rows = 10;
   static constexpr int columns = 5;
 
@@ -42,6 +43,7 @@ class Catch {
 class CatchPixels : public Catch {
  public:
   static constexpr const char* id = "catch-pixels";
+  static constexpr const char* summary = "catch, shown as 84 x 84 pixels";
   static constexpr int size = 84;
 
   [[nodiscard]] env::Spec spec() const;

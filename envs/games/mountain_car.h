@@ -15,6 +15,7 @@ namespace qanat::envs {
 class MountainCar {
  public:
   static constexpr const char* id = "MountainCar-v0";
+  static constexpr const char* summary = "rock a car out of a valley";
 
   struct State {
     double position = 0, velocity = 0;

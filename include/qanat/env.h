@@ -150,6 +150,9 @@ typedef struct qanat_env_table {
    * if capacity (bytes) suffices; out may be NULL when capacity is 0. */
   int32_t (*render)(const qanat_env* env, uint64_t slot, uint8_t* out, size_t capacity, int32_t* height, int32_t* width,
                     qanat_env_error* error);
+
+  /* What the environment is, in one line for people; may be NULL. */
+  const char* summary;
 } qanat_env_table;
 
 /* What a plug-in exports under this name. */

@@ -30,6 +30,7 @@
 //                                                 (multi-discrete) or std::span<const float> (box)
 //   void observe(const Row&) const                writes every element of every observation
 // and, if it wants:
+//   static constexpr const char* summary          what it is, in one line
 //   static constexpr const char* options_help     one option a line
 //   void seed(std::uint64_t)                      called before reset() when the host seeds the slot; clear here what
 //                                                 outlives an episode, so that the seed decides everything

@@ -145,6 +145,7 @@ class Batch {
     table.abi_version = QANAT_ENV_ABI_VERSION;
     table.struct_size = sizeof table;
     table.id = Env::id;
+    if constexpr (requires { Env::summary; }) table.summary = Env::summary;
     if constexpr (requires { Env::options_help; }) table.options_help = Env::options_help;
     table.create = &create;
     table.destroy = &destroy;

@@ -88,4 +88,5 @@ const qanat_env_table countdown_table = {QANAT_ENV_ABI_VERSION,
                                          step,
                                          NULL,
                                          NULL,
-                                         NULL};
+                                         NULL,
+                                         "counts down from a number"};

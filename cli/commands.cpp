@@ -8,6 +8,7 @@
 #include "core/config_writer.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "envs/host/serve.h"
 
 namespace qanat::cli {
 
@@ -21,6 +22,10 @@ void print_config(const std::string& file, const std::vector<std::string>& overr
 
 void print_environments() {
   for (const auto& id : envs::builtin_ids()) std::printf("%s\n", id.c_str());
+}
+
+void serve_environment(const std::vector<int>& descriptors) {
+  envs::host::serve(descriptors[0], descriptors[1], descriptors[2], envs::open_requested);
 }
 
 void make_run_directory(const std::string& config_file, const std::string& run_dir) {

@@ -127,6 +127,11 @@ int parse_and_run(int argc, char** argv) {
   auto* env = app.add_subcommand("env", "About environments");
   env->require_subcommand(1);
   env->add_subcommand("list", "List the built-in environments")->callback([] { cli::print_environments(); });
+  std::vector<int> descriptors;
+  auto* serve = env->add_subcommand("serve", "");  // how env.isolate starts its processes
+  serve->group("");
+  serve->add_option("descriptors", descriptors)->required()->expected(3);
+  serve->callback([&] { cli::serve_environment(descriptors); });
 
   try {
     app.parse(argc, argv);

@@ -169,7 +169,7 @@ class HostedEnv {
     const auto answer = process_->call(command, nanoseconds(options_.reset_limit));
     if (answer == Answer::failed) throw_error();
     if (answer == Answer::ok) return;
-    const std::string was = process_->kill();
+    const std::string was = process_->kill(answer == Answer::died);
     process_.reset();
     throw CallFailed(-1, text("its process failed during ", name, ": ", was));
   }
@@ -191,7 +191,7 @@ class HostedEnv {
     if (process_) {
       slot = process_->progress();
       if (answer == Answer::timed_out) what += text(limit.count(), " s");
-      was = process_->kill();
+      was = process_->kill(answer == Answer::died);
       process_.reset();
     }
     std::string where = slot < 0 ? text("all ", options_.slots, " slots") : text("slot ", slot);
@@ -211,7 +211,7 @@ class HostedEnv {
     }
     ++events_->restarts;
     Seconds pause = options_.first_pause;
-    for (std::size_t i = 1; i < faults_.size(); ++i) pause *= 4;
+    for (std::size_t i = 1; i < faults_.size(); ++i) pause *= 3;
     events_->lines.push_back(text("environment ", options_.id, ", ", cause, "; its process is started again in ",
                                   pause.count(), " s, running episodes end as truncated"));
     std::this_thread::sleep_for(pause);

@@ -30,7 +30,7 @@ struct HostOptions {
   Seconds start_limit{60};  // until the environment is made
   Seconds reset_limit{30};
   Seconds step_limit{10};
-  Seconds first_pause{0.1};  // before the first restart; four times as long before each further one
+  Seconds first_pause{0.1};  // before the first restart; three times as long before each further one
 };
 
 // Starts the process. Throws ConfigError when it refuses or cannot be run, InputError, RunError and SystemError as

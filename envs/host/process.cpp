@@ -94,9 +94,15 @@ HostProcess::HostProcess(std::vector<std::string> arguments) : program_(argument
 
 HostProcess::~HostProcess() { kill(); }
 
-std::string HostProcess::kill() {
+std::string HostProcess::kill(bool has_closed) {
   if (pid_ <= 0) return "it was not running";
   int raw = 0;
+  // Its end of the pipe closes a moment before it can be reaped.
+  siginfo_t info{};
+  for (int i = 0; has_closed && i < 1000 && info.si_pid == 0; ++i) {
+    if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) != 0) break;
+    if (info.si_pid == 0) usleep(1000);
+  }
   std::string was = "it was running";
   const auto got = waitpid(pid_, &raw, WNOHANG | WUNTRACED);
   const bool ended = got == pid_ && !WIFSTOPPED(raw);
@@ -135,13 +141,7 @@ void HostProcess::read_exactly(std::byte* out, std::size_t size, Nanoseconds dea
     const auto got = read(from_.get(), out, size);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
-      // Its end of the pipe closes a moment before it can be reaped.
-      siginfo_t info{};
-      for (int i = 0; i < 1000 && info.si_pid == 0; ++i) {
-        if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) != 0) break;
-        if (info.si_pid == 0) usleep(1000);
-      }
-      throw ConfigError(text("'", program_, "' ended while the environment was being made: ", kill(),
+      throw ConfigError(text("'", program_, "' ended while the environment was being made: ", kill(true),
                              "; what it printed is above, or in the log"));
     }
     out += got;

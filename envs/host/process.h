@@ -49,8 +49,9 @@ class HostProcess {
   [[nodiscard]] std::int64_t error_slot() const;
   // The slot the child said it was working on; -1 when none in particular.
   [[nodiscard]] std::int64_t progress() const;
-  // Kills and reaps it. Says how it had ended before that, or that it was running or stopped.
-  std::string kill();
+  // Kills and reaps it. Says how it had ended before that, or that it was running or stopped. `has_closed`: its pipe is
+  // closed, so it is given a moment to end by itself.
+  std::string kill(bool has_closed = false);
 
  private:
   [[nodiscard]] bool wait_readable(Nanoseconds deadline);

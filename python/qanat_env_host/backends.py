@@ -205,7 +205,7 @@ class Vector:
         self.has_mask = self.observations.has_mask or MASK_KEY in info
         can_render = False
         self.spec = Spec(name, self.observations, self.actions, self.has_mask, limit, can_render)
-        self.ended = np.zeros(slots, bool)
+        self.all = np.ones(slots, bool)
 
     def first_reset(self):
         return self.env.reset(seed=0)
@@ -221,12 +221,11 @@ class Vector:
         options = None if which is None else {"reset_mask": which}
         observation, info = self.env.reset(seed=self.seed_of(seeds, which), options=options)
         if which is None:
-            which = np.ones(self.slots, bool)
+            which = self.all
             self.observations.write(observation, out.observation)
         else:
             self.write_rows(observation, which, out.observation)
         self.write_masks(observation, info, which, out.mask)
-        self.ended[which] = False
         out.resetting[which] = 0
 
     def write_rows(self, batch, which, out):
@@ -245,10 +244,11 @@ class Vector:
         self.observations.write(observation, out.observation)
         if self.mode == AutoresetMode.NEXT_STEP:
             out.resetting[:] = done
+        if self.has_mask:
+            last = done & (self.mode != AutoresetMode.SAME_STEP)  # rows that still show the ended episode
+            self.write_masks(observation, info, self.all, out.mask, last)
         if done.any():
             self.end_episodes(observation, info, done, out)
-        if self.has_mask:
-            self.write_masks(observation, info, np.ones(self.slots, bool), out.mask)
         return done, info
 
     def end_episodes(self, observation, info, done, out):
@@ -257,7 +257,7 @@ class Vector:
             return
         out.final_observation[done] = out.observation[done]
         if self.has_mask:
-            self.write_masks(observation, info, done, out.final_mask, final=True)
+            self.write_masks(observation, info, done, out.final_mask, done)
         if self.mode == AutoresetMode.DISABLED:
             fresh, fresh_info = self.env.reset(options={"reset_mask": done.copy()})
             self.write_rows(fresh, done, out.observation)
@@ -279,14 +279,16 @@ class Vector:
         batch = batch_of_one(observation)
         self.observations.write(batch, out[slot:slot + 1], rows=1)
 
-    def write_masks(self, observation, info, which, out, final=False):
+    def write_masks(self, observation, info, which, out, last=None):
+        """last: [slots], rows at an episode's end, where nothing need be allowed."""
         if not self.has_mask:
             return
         masks = observation[MASK_KEY] if self.observations.has_mask else info.get(MASK_KEY)
         for slot in np.flatnonzero(which):
             given = masks is not None and (self.observations.has_mask or info.get("_" + MASK_KEY) is None or
                                            info["_" + MASK_KEY][slot])
-            out[slot] = checked_mask(masks[slot] if given else None, self.actions.choices, final)
+            at_end = last is not None and last[slot]
+            out[slot] = checked_mask(masks[slot] if given else None, self.actions.choices, at_end)
 
     def render(self, slot):
         raise Unsupported("pictures of vector classes are not supported")

@@ -122,6 +122,7 @@ EvaluationResult EpisodePlayer::result() const {
   RunningStats returns;
   for (const auto value : out.returns) returns.add(value);
   out.mean = returns.mean();
+  out.environment = env_->protocol();
   if (out.episodes > 1) out.standard_error = returns.standard_error();
   return out;
 }

@@ -319,6 +319,7 @@ class Supervisor {
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;
+    outcome.environment = run_.environment;
     const auto summarise = [&] {
       outcome.command_seconds = seconds(clock_.now() - started_);
       write_summary(run_.path, outcome);

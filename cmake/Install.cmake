@@ -10,6 +10,8 @@ if(TARGET qanat)
   install(TARGETS qanat RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+install(DIRECTORY python/qanat_env_host DESTINATION share/qanat/python FILES_MATCHING PATTERN "*.py")
+
 add_library(qanat_sdk INTERFACE)
 add_library(qanat::sdk ALIAS qanat_sdk)
 set_target_properties(qanat_sdk PROPERTIES EXPORT_NAME sdk)

@@ -7,7 +7,8 @@ namespace qanat::envs {
 void AtariConfig::describe(ConfigVisitor& v) {
   v.field("preset", preset,
           "Protocol of ids that begin with ALE/: v5 is what those ids say, the others are the papers' (see "
-          "docs/environments.md). Single fields are changed by env.kwargs. Evaluation always plays whole games for raw "
+          "docs/environments_python.md). Single fields are changed by env.kwargs. Evaluation always plays whole games "
+          "for raw "
           "rewards.",
           {"v5", "dqn2015", "machado2018", "apex", "btr", "pqn", "atari100k"});
   v.field("threads", threads,
@@ -41,7 +42,8 @@ void EnvConfig::describe(ConfigVisitor& v) {
           "A hosted environment's step that takes longer is a fault: its process is killed and started again, its "
           "episodes end as truncated. Five faults in ten minutes end the run.",
           {.low = 0.01});
-  v.field("reset_timeout_seconds", reset_timeout_seconds, "The same for a reset; half a second is added for each slot.", {.low = 0.01});
+  v.field("reset_timeout_seconds", reset_timeout_seconds, "The same for a reset; half a second is added for each slot.",
+          {.low = 0.01});
 }
 
 }  // namespace qanat::envs

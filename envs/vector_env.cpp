@@ -154,7 +154,8 @@ void VectorEnv::reset_slot(std::size_t slot, std::uint64_t seed) {
   std::vector<std::uint8_t> which(slots_);
   which[slot] = 1;
   qanat_env_error error = empty_error();
-  if (env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, &error) != QANAT_ENV_OK) fail("reset", error);
+  if (env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, &error) != QANAT_ENV_OK)
+    fail("reset", error);
   check_finite_observations();
   started_ = true;
 }
@@ -375,7 +376,8 @@ std::vector<std::uint8_t> VectorEnv::render(std::size_t slot, int& height, int& 
   std::vector<std::uint8_t> picture(3 * static_cast<std::size_t>(h) * static_cast<std::size_t>(w));
   height = h;
   width = w;
-  if (env_.table().render(env_.get(), slot, picture.data(), picture.size(), &h, &w, &error) != QANAT_ENV_OK) fail("render", error);
+  if (env_.table().render(env_.get(), slot, picture.data(), picture.size(), &h, &w, &error) != QANAT_ENV_OK)
+    fail("render", error);
   if (h != height || w != width) throw RunError(text("environment ", spec_.id, ": its picture changed size"));
   return picture;
 }

@@ -56,7 +56,8 @@ class HostedEnv {
       // Slots that were not to be reset lose their episodes too; the caller cannot be told within a reset.
       const bool partly = which != nullptr;
       fault(answer, "reset", options_.reset_limit, nullptr);
-      if (partly) throw CallFailed(-1, text("its process failed while a single slot was reset: ", events_->lines.back()));
+      if (partly)
+        throw CallFailed(-1, text("its process failed while a single slot was reset: ", events_->lines.back()));
       start();
     }
     take_observations(which, buffers);
@@ -104,8 +105,8 @@ class HostedEnv {
     *height = control.height;
     *width = control.width;
     if (*height < 1 || *width < 1) throw CallFailed(-1, text("a picture of ", *height, " x ", *width));
-    const auto size = checked_size(3 * static_cast<std::uint64_t>(*height) * static_cast<std::uint64_t>(*width),
-                                   "picture");
+    const auto size =
+        checked_size(3 * static_cast<std::uint64_t>(*height) * static_cast<std::uint64_t>(*width), "picture");
     if (capacity >= size) std::memcpy(out, process_->memory().at(layout_.scratch), size);
   }
 

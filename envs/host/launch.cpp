@@ -26,8 +26,7 @@ HostOptions common(const EnvConfig& config, std::size_t slots) {
   options.start_limit += a_slot * static_cast<double>(slots);
   options.reset_limit = Seconds(config.reset_timeout_seconds) + a_slot * static_cast<double>(slots);
   options.step_limit = Seconds(config.step_timeout_seconds);
-  options.request = {{"slots", std::to_string(slots)},
-                     {"max_episode_steps", std::to_string(config.max_episode_steps)}};
+  options.request = {{"slots", std::to_string(slots)}, {"max_episode_steps", std::to_string(config.max_episode_steps)}};
   return options;
 }
 
@@ -47,13 +46,15 @@ std::string python_host() {
     }
     if (folder == folder.root_path()) break;
   }
-  throw ConfigError(text("the Python host (", inside.string(), ") is neither in share/qanat/python nor in python above ",
-                         program.string(), "; QANAT_PYTHON_HOST may name its folder"));
+  throw ConfigError(text("the Python host (", inside.string(),
+                         ") is neither in share/qanat/python nor in python above ", program.string(),
+                         "; QANAT_PYTHON_HOST may name its folder"));
 }
 
 EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
   if (!config.options.empty()) {
-    throw ConfigError(text("env.options is \"", config.options, "\": a Gymnasium environment takes env.kwargs instead"));
+    throw ConfigError(
+        text("env.options is \"", config.options, "\": a Gymnasium environment takes env.kwargs instead"));
   }
   if (config.isolate) throw ConfigError("env.isolate is for C and C++ environments: Python ones always are apart");
   HostOptions options = common(config, slots);

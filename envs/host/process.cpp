@@ -153,7 +153,8 @@ std::vector<std::byte> HostProcess::receive(Nanoseconds deadline) {
   std::uint64_t size = 0;
   read_exactly(reinterpret_cast<std::byte*>(&size), sizeof size, deadline);
   if (size > max_message_bytes) {
-    throw InputError(text("'", program_, "' sent a message of ", size, " bytes, at most ", max_message_bytes, " wanted"));
+    throw InputError(
+        text("'", program_, "' sent a message of ", size, " bytes, at most ", max_message_bytes, " wanted"));
   }
   std::vector<std::byte> bytes(size);
   read_exactly(bytes.data(), bytes.size(), deadline);
@@ -176,7 +177,8 @@ void HostProcess::share(const Layout& layout, Seconds limit) {
   send(encode(layout));
   std::byte ready{};
   read_exactly(&ready, 1, deadline);
-  if (ready != std::byte{1}) throw InputError(text("'", program_, "' answered the layout with ", static_cast<int>(ready)));
+  if (ready != std::byte{1})
+    throw InputError(text("'", program_, "' answered the layout with ", static_cast<int>(ready)));
 }
 
 Answer HostProcess::call(Command command, Nanoseconds limit) {
@@ -198,7 +200,8 @@ Answer HostProcess::call(Command command, Nanoseconds limit) {
 std::optional<char> HostProcess::wait_bell(std::uint32_t number, Nanoseconds deadline) {
   const Control& control = memory_.control();
   if (usual_wait_ < worth_spinning) {
-    const auto until = std::min(now() + std::min(longest_spin, 2 * usual_wait_ + std::chrono::microseconds(20)), deadline);
+    const auto until =
+        std::min(now() + std::min(longest_spin, 2 * usual_wait_ + std::chrono::microseconds(20)), deadline);
     // A hint only: the byte in the pipe is what orders memory.
     for (int i = 1; control.response.load(std::memory_order_relaxed) != number; ++i) {
       if (i % looks_between_yields != 0) continue;

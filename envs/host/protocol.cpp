@@ -212,10 +212,9 @@ std::vector<std::byte> encode(const Layout& layout) {
 Layout decode_layout(std::span<const std::byte> bytes) {
   ByteReader in = begin_reading(bytes, "environment host's layout");
   Layout layout;
-  for (std::uint64_t* value :
-       {&layout.slots, &layout.seeds, &layout.which, &layout.actions, &layout.rewards, &layout.terminated,
-        &layout.truncated, &layout.resetting, &layout.mask, &layout.final_mask, &layout.metrics, &layout.scratch,
-        &layout.total}) {
+  for (std::uint64_t* value : {&layout.slots, &layout.seeds, &layout.which, &layout.actions, &layout.rewards,
+                               &layout.terminated, &layout.truncated, &layout.resetting, &layout.mask,
+                               &layout.final_mask, &layout.metrics, &layout.scratch, &layout.total}) {
     *value = in.get<std::uint64_t>("layout");
   }
   layout.observations = in.get_vector<std::uint64_t>("observations", QANAT_ENV_MAX_OBSERVATIONS);

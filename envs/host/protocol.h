@@ -70,10 +70,10 @@ static_assert(sizeof(Control) <= control_bytes && std::atomic<std::uint32_t>::is
 // Byte offsets in the memory file, each a multiple of 64. Parts that the environment does not have are empty.
 struct Layout {
   std::uint64_t slots = 0;
-  std::uint64_t seeds = 0;      // u64 [slots]
-  std::uint64_t which = 0;      // u8 [slots]
-  std::uint64_t actions = 0;    // i32 or f32 [slots, dims]
-  std::uint64_t rewards = 0;    // f32 [slots]
+  std::uint64_t seeds = 0;                                     // u64 [slots]
+  std::uint64_t which = 0;                                     // u8 [slots]
+  std::uint64_t actions = 0;                                   // i32 or f32 [slots, dims]
+  std::uint64_t rewards = 0;                                   // f32 [slots]
   std::uint64_t terminated = 0, truncated = 0, resetting = 0;  // u8 [slots]
   std::uint64_t mask = 0, final_mask = 0;                      // u8 [slots, choices]
   std::uint64_t metrics = 0;                                   // f64 [slots, metrics]

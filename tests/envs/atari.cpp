@@ -46,9 +46,9 @@ TEST_CASE("atari: every field of every preset is set, told, and as its paper has
     std::int64_t actions;  // of Pong
   };
   const std::vector<Wanted> all = {
-      {"v5", "4", "0.25", "0", "False", "108000", 6},         {"dqn2015", "4", "0.0", "30", "True", "108000", 6},
+      {"v5", "4", "0.25", "0", "False", "108000", 6},          {"dqn2015", "4", "0.0", "30", "True", "108000", 6},
       {"machado2018", "5", "0.25", "0", "False", "18000", 18}, {"apex", "4", "0.0", "30", "True", "50000", 6},
-      {"btr", "4", "0.25", "30", "False", "108000", 6},       {"pqn", "4", "0.0", "30", "True", "108000", 6},
+      {"btr", "4", "0.25", "30", "False", "108000", 6},        {"pqn", "4", "0.0", "30", "True", "108000", 6},
       {"atari100k", "4", "0.0", "30", "True", "108000", 6},
   };
   for (const auto& wanted : all) {

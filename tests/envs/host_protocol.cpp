@@ -151,7 +151,8 @@ TEST_CASE("isolate: an environment in its own process is the same environment") 
     Rng rng(1);
     std::vector<std::int32_t> actions(3);
     for (int i = 0; i < 300; ++i) {
-      for (auto& a : actions) a = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(here->spec().action.n)));
+      for (auto& a : actions)
+        a = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(here->spec().action.n)));
       if (i == 100) {
         here->reset_slot(1, 9);
         there->reset_slot(1, 9);

@@ -94,7 +94,8 @@ TEST_CASE("hosted: actions of every kind are numbered through and arrive as the 
 TEST_CASE("hosted: what goes wrong in an environment names place, seed, step, action and the line") {
   if (test_python() == nullptr) return;
   const auto error_of = [](const std::string& id, const std::string& what) {
-    const auto env = make(scripted(id, R"({"lengths": [9], "at": [0, 2], "slot_seed": 6, "what": ")" + what + "\"}"), 2);
+    const auto env =
+        make(scripted(id, R"({"lengths": [9], "at": [0, 2], "slot_seed": 6, "what": ")" + what + "\"}"), 2);
     const std::vector<std::uint64_t> seeds = {5, 6};
     env->reset(seeds);
     const std::vector<std::int32_t> actions = {0, 2};
@@ -135,8 +136,8 @@ TEST_CASE("hosted: settings that cannot be are refused before anything runs") {
   config.python = "/nowhere/python";
   CHECK_THAT(refused(config), Contains("cannot run '/nowhere/python'"));
   config.python = "/bin/true";
-  CHECK_THAT(refused(config), Contains("'/bin/true' ended while the environment was being made") &&
-                                  Contains("exit code 0"));
+  CHECK_THAT(refused(config),
+             Contains("'/bin/true' ended while the environment was being made") && Contains("exit code 0"));
   config.id = "catch";
   CHECK_THAT(refused(config), Contains("two environments are named, env.id catch and env.gymnasium CartPole-v1"));
   config.id = EnvConfig{}.id;

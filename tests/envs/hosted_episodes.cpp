@@ -28,8 +28,8 @@ struct Transition {
 
   friend bool operator==(const Transition&, const Transition&) = default;
   friend std::ostream& operator<<(std::ostream& out, const Transition& x) {
-    return out << "(" << x.episode << "," << x.t << ") " << x.reward << " (" << x.next_episode << "," << x.next_t << ") "
-               << x.end;
+    return out << "(" << x.episode << "," << x.t << ") " << x.reward << " (" << x.next_episode << "," << x.next_t
+               << ") " << x.end;
   }
 };
 
@@ -81,10 +81,9 @@ std::vector<std::uint64_t> seeds_from(std::uint64_t first, std::size_t count) {
 
 // Episodes of 3, 1 and 2 steps, ending terminated, truncated and both: worked out by hand.
 const std::vector<Transition> by_hand = {
-    {0, 0, 1, 0, 1, ""},           {0, 1, 2, 0, 2, ""},         {0, 2, 3, 0, 3, terminated},
-    {1, 0, 11, 1, 1, truncated},   {2, 0, 21, 2, 1, ""},        {2, 1, 22, 2, 2, both},
-    {3, 0, 31, 3, 1, ""},          {3, 1, 32, 3, 2, ""},        {3, 2, 33, 3, 3, terminated},
-    {4, 0, 41, 4, 1, truncated},   {5, 0, 51, 5, 1, ""},        {5, 1, 52, 5, 2, both},
+    {0, 0, 1, 0, 1, ""},          {0, 1, 2, 0, 2, ""},         {0, 2, 3, 0, 3, terminated}, {1, 0, 11, 1, 1, truncated},
+    {2, 0, 21, 2, 1, ""},         {2, 1, 22, 2, 2, both},      {3, 0, 31, 3, 1, ""},        {3, 1, 32, 3, 2, ""},
+    {3, 2, 33, 3, 3, terminated}, {4, 0, 41, 4, 1, truncated}, {5, 0, 51, 5, 1, ""},        {5, 1, 52, 5, 2, both},
 };
 constexpr const char* ends = R"("ends": ["terminated", "truncated", "both"])";
 
@@ -110,8 +109,7 @@ TEST_CASE("hosted episodes: every autoreset mode of Gymnasium gives the same tra
   if (test_python() == nullptr) return;
   for (const std::string mode : {"NextStep", "SameStep", "Disabled"}) {
     INFO(mode);
-    const auto env =
-        make(scripted("ScriptVector-v0", std::string("{") + ends + ", \"mode\": \"" + mode + "\"}"), 3);
+    const auto env = make(scripted("ScriptVector-v0", std::string("{") + ends + ", \"mode\": \"" + mode + "\"}"), 3);
     env->reset(seeds_from(5, 3));
     const auto seen = record(*env, 12);
     for (const auto& slot : seen) {
@@ -126,8 +124,7 @@ TEST_CASE("hosted episodes: slots that end at different times do not disturb eac
   if (test_python() == nullptr) return;
   for (const std::string mode : {"NextStep", "SameStep", "Disabled"}) {
     INFO(mode);
-    const auto env =
-        make(scripted("ScriptVector-v0", std::string("{") + ends + ", \"mode\": \"" + mode + "\"}"), 2);
+    const auto env = make(scripted("ScriptVector-v0", std::string("{") + ends + ", \"mode\": \"" + mode + "\"}"), 2);
     env->reset(seeds_from(5, 2));
     (void)record(*env, 2);
     env->reset_slot(1, 50);
@@ -251,7 +248,8 @@ TEST_CASE("hosted episodes: a slot that was between episodes when its process br
   const Once once;
   // Slot 0 has ended and waits for its reset when slot 1, one step behind, breaks.
   const auto env = make(scripted("ScriptVector-v0", R"({"lengths": [2], "at": [0, 1], "slot_seed": 6, "what": "kill",
-      "once": ")" + once.text() + "\"}"), 2);
+      "once": ")" + once.text() + "\"}"),
+                        2);
   env->reset(seeds_from(5, 2));
   (void)record(*env, 1);
   env->reset_slot(1, 6);
@@ -276,7 +274,8 @@ TEST_CASE("hosted episodes: the fifth fault within ten minutes ends it with the 
   const auto go = [&] {
     for (int i = 0; i < 20; ++i) env->step(actions);
   };
-  CHECK_THROWS_WITH(go(), Contains("failed 5 times within 10 minutes; the first time: slot 0 (seed 5), last action 1") &&
-                              Contains("exit code 3"));
+  CHECK_THROWS_WITH(go(),
+                    Contains("failed 5 times within 10 minutes; the first time: slot 0 (seed 5), last action 1") &&
+                        Contains("exit code 3"));
   CHECK(env->restarts() == 4);
 }

@@ -1,10 +1,11 @@
 // What tests of Python environments share: the interpreter, the scripted module, who recorded what.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <string>
-#include <unistd.h>
 
 #include "envs/vector_env.h"
 #include "tests/support/catch.h"
@@ -34,8 +35,9 @@ inline EnvConfig scripted(const std::string& id, const std::string& kwargs = "{}
 // A file name that is free, removed at the end.
 class Once {
  public:
-  Once() : path_(std::filesystem::temp_directory_path() / ("qanat-once-" + std::to_string(getpid()) + "-" +
-                                                           std::to_string(count_++))) {}
+  Once()
+      : path_(std::filesystem::temp_directory_path() /
+              ("qanat-once-" + std::to_string(getpid()) + "-" + std::to_string(count_++))) {}
   ~Once() { std::filesystem::remove(path_); }
   [[nodiscard]] std::string text() const { return path_.string(); }
 

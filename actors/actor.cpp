@@ -222,7 +222,12 @@ bool Actor::step_group(std::size_t index) {
     writer_->begin_row(group.first_slot + slot, observation_of(group, slot, false));
   }
   const auto before = thread_cpu_time();
-  group.env->step(group.actions);
+  try {
+    group.env->step(group.actions);
+  } catch (...) {
+    report_environments();  // what led to it
+    throw;
+  }
   times_.env += thread_cpu_time() - before;
   value_last_observations(group);
   record(group, version);

@@ -9,6 +9,7 @@
 #include "cli/train.h"
 #include "cli/version.h"
 #include "core/error.h"
+#include "envs/env_handle.h"
 
 namespace {
 
@@ -149,6 +150,9 @@ int main(int argc, char** argv) {
   } catch (const ConfigError& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_config;
+  } catch (const envs::EnvironmentGivenUp& error) {
+    std::fprintf(stderr, "qanat: %s\n", error.what());
+    return cli::exit_given_up;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_failure;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "qanat/env.h"
 
 namespace qanat::envs {
@@ -21,7 +22,14 @@ struct EnvConfig;
 // the owner; both on the owner's thread.
 struct HostEvents {
   std::uint64_t restarts = 0;
+  bool given_up = false;           // it failed too often
   std::vector<std::string> lines;  // not yet taken
+};
+
+// An environment's process failed too often: what would start it again would only repeat that. Ends the run.
+class EnvironmentGivenUp : public RunError {
+ public:
+  using RunError::RunError;
 };
 
 // How an environment was set up, field by field; printed, and stored with results.

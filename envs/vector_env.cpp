@@ -394,7 +394,9 @@ void VectorEnv::require_started() const {
 
 void VectorEnv::fail(const char* doing, const qanat_env_error& error) const {
   const std::string message(error.message, strnlen(error.message, sizeof error.message));
-  throw RunError(text(where(error.slot), ": ", doing, " failed: ", message));
+  const std::string words = text(where(error.slot), ": ", doing, " failed: ", message);
+  if (env_.events && env_.events->given_up) throw EnvironmentGivenUp(words);
+  throw RunError(words);
 }
 
 std::string VectorEnv::where(std::int64_t slot) const {

@@ -99,7 +99,8 @@ class VectorEnv {
 
   // One step of every slot: discrete [slots], multi_discrete [slots, dims], or box [slots, dims]. Throws InputError,
   // before any slot moves, when an action is out of range or their number is wrong; RunError when the environment
-  // fails or gives a reward or observation that is not finite, after which only reset() is allowed.
+  // fails or gives a reward or observation that is not finite, after which only reset() is allowed; EnvironmentGivenUp
+  // when its process failed too often.
   void step(std::span<const std::int32_t> actions);
   void step(std::span<const float> actions);
 

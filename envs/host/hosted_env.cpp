@@ -207,6 +207,7 @@ class HostedEnv {
     while (!faults_.empty() && now - faults_.front().when > fault_window) faults_.pop_front();
     faults_.push_back({now, cause});
     if (faults_.size() >= most_faults) {
+      events_->given_up = true;
       throw CallFailed(-1, text("its process failed ", faults_.size(), " times within ", fault_window.count(),
                                 " minutes; the first time: ", faults_.front().cause));
     }

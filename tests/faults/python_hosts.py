@@ -48,6 +48,26 @@ def started(place):
     return train
 
 
+def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first_cause(place):
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    config = place.path / "crashing.yaml"
+    text = CONFIG.format(python=PYTHON).replace("CartPole-v1", "scripted:Script-v0")
+    config.write_text(text.replace("env:\n", """env:
+  kwargs: '{"at": [0, 2], "what": "crash"}'
+"""))
+    modules = pathlib.Path(__file__).resolve().parents[1] / "envs/host"
+    train = place.train(config=config, sets=[*ENDLESS, "evaluation.every_seconds=1000"], PYTHONPATH=str(modules))
+    train.expect(1, 60)
+    for words in ("actor-0 ended: exit code 3", "failed 5 times within 10 minutes; the first time: slot 0",
+                  "it ended with exit code 3"):
+        check_in(words, train.err, "the last word")
+    check_in("failed 5 times", train.run.summary()["stop_cause"], "stop_cause")
+    check(train.run.log("actor-0").count("its process is started again") == 4, "every fault is in the log")
+    check(train.run.summary()["restarts"] == 0, "nobody was restarted")
+
+
 def goes_on(train):
     before = train.run.status()
     until(lambda: all(train.run.status()[key] > before[key] for key in ("env_steps", "updates")), 20,
@@ -69,7 +89,7 @@ def check_goes_on(place, number, what):
     goes_on(train)
     until(lambda: train.run.metrics() and train.run.metrics()[-1].get("env_restarts") == 2, 10, "env_restarts is 2")
     check_in(what, train.run.log("actor-0"), "actor's log")
-    check_in("CartPole-v1, all 4 slots", train.run.log("actor-0"), "actor's log")
+    check_in("environment CartPole-v1, all 4 slots (first seed", train.run.log("actor-0"), "actor's log")
     os.kill(train.pid, signal.SIGTERM)
     train.expect(85, 20)
     check(train.run.summary()["restarts"] == 0, "no role was restarted")

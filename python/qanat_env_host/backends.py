@@ -89,13 +89,6 @@ def register_minatar(name):
         minatar.gym.register_envs()
 
 
-def reward_of(reward, slot):
-    try:
-        return float(reward)
-    except (TypeError, ValueError) as error:
-        raise SlotError(slot) from TypeError(f"the reward is {reward!r}: {error}")
-
-
 class Slots:
     """Single environments, stepped one after the other; each has its own random numbers."""
 

@@ -8,6 +8,6 @@ class Unsupported(Exception):
 class SlotError(Exception):
     """Wraps what one slot's environment raised (its __cause__)."""
 
-    def __init__(self, slot, message=""):
-        super().__init__(message)
+    def __init__(self, slot):
+        super().__init__(f"slot {slot}")
         self.slot = slot

@@ -81,10 +81,10 @@ def answer_calls(backend, shared, source, sink):
             words[17] = 0
         except BaseException as error:  # SystemExit of the user's code is an error like any other
             words[17] = 1
-            traceback.print_exc()
+            slot, cause = (error.slot, error.__cause__) if isinstance(error, SlotError) else (-1, error)
+            traceback.print_exception(cause)
             sys.stderr.flush()
-            slot = error.slot if isinstance(error, SlotError) else -1
-            shared.set_error(slot, short(error))
+            shared.set_error(slot, short(cause))
         words[16] = seen
         write(sink, b"\1")
 
@@ -101,10 +101,9 @@ def call(backend, shared, command):
 def short(error):
     """What went wrong and the innermost places, short enough for a message of 1,000 characters. The whole traceback
     is on standard error."""
-    cause = error.__cause__ if isinstance(error, SlotError) and error.__cause__ is not None else error
-    what = "".join(traceback.format_exception_only(type(cause), cause)).strip()
-    if isinstance(cause, Unsupported):
-        return str(cause)
-    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(cause.__traceback__)]
+    if isinstance(error, Unsupported):
+        return str(error)
+    what = "".join(traceback.format_exception_only(type(error), error)).strip()
+    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     places = [place for place in places if os.sep + "qanat_env_host" + os.sep not in place] or places
     return f"{what[:500]} (at {'; called from '.join(place[-110:] for place in reversed(places[-3:]))})"

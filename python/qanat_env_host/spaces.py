@@ -17,7 +17,6 @@ from qanat_env_host.errors import Unsupported
 from qanat_env_host.protocol import BOX, DISCRETE, MULTI_DISCRETE
 
 MASK_KEY = "action_mask"
-# Beyond this a bound says "any".
 UNBOUNDED = float("inf")
 
 

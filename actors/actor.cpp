@@ -150,6 +150,7 @@ void Actor::start() {
                                                            options_.actors.ladder_slots(), member_.env_steps());
   }
   log_.info("joined as actor ", welcome.index, ", start ", welcome.start_count, ": ", slots, " slots of ", schema_.id);
+  for (const auto& [name, value] : groups_[0].env->protocol()) log_.info(schema_.id, ": ", name, " = ", value);
   if (schema_.observations.size() > 1) {
     log_.info("the network reads ", schema_.observations[0].tensor.describe(), "; the other columns are stored only");
   }
@@ -217,15 +218,20 @@ bool Actor::step_group(std::size_t index) {
   choose_actions(group, *values);
   const auto version = values->weights_version;
   for (std::size_t slot = 0; slot < group_slots_; ++slot) {
+    if (group.env->resetting()[slot]) continue;  // no state to act in: this step only begins its episode
     writer_->begin_row(group.first_slot + slot, observation_of(group, slot, false));
   }
   const auto before = thread_cpu_time();
-  group.env->step(group.actions);
+  try {
+    group.env->step(group.actions);
+  } catch (...) {
+    report_environments();  // what led to it
+    throw;
+  }
   times_.env += thread_cpu_time() - before;
   value_last_observations(group);
   record(group, version);
   submit(index);
-  steps_ += group_slots_;
   if (++group.steps_in_chunk == static_cast<std::size_t>(options_.actors.chunk_steps)) {
     writer_->send(group.first_slot, group_slots_);
     group.steps_in_chunk = 0;
@@ -286,6 +292,11 @@ void Actor::record(Group& group, std::uint64_t weights_version) {
   const auto* observations = group.env->observation(0).data();
   for (std::size_t i = 0; i < group_slots_; ++i) {
     const auto slot = group.first_slot + i;
+    if (!group.env->stepped()[i]) {
+      group.stack->push(i, observations + i * bytes, true);
+      continue;
+    }
+    ++steps_;
     const auto flags = static_cast<std::uint8_t>((group.env->terminated()[i] ? replay::flag_terminated : 0) |
                                                  (group.env->truncated()[i] ? replay::flag_truncated : 0));
     const auto reward = group.env->rewards()[i];
@@ -357,9 +368,19 @@ void Actor::measure() {
   member_.set_metric("actor_idle_share", std::max(0.0, 1 - share(times_.busy)));
   member_.set_metric("actor_dropped_steps", static_cast<double>(writer_->dropped_steps()));
   member_.set_metric("actor_resends", static_cast<double>(writer_->resends()));
+  report_environments();
   report_traffic();
   times_ = {};
   times_.since = now;
+}
+
+void Actor::report_environments() {
+  std::uint64_t restarts = 0;
+  for (auto& group : groups_) {
+    restarts += group.env->restarts();
+    for (const auto& line : group.env->take_events()) log_.warn(line);
+  }
+  member_.set_metric("env_restarts", static_cast<double>(restarts));
 }
 
 void Actor::report_traffic() {

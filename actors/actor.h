@@ -106,6 +106,7 @@ class Actor : public control::Role {
   void submit(std::size_t index);
   void drain();
   void measure();
+  void report_environments();
   void report_traffic();
   // The slot's current or last observation; views hold until the next call of this or of the environment.
   [[nodiscard]] Observation observation_of(const Group& group, std::size_t slot, bool last);

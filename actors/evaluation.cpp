@@ -33,7 +33,12 @@ double EvaluationResult::mean_length() const {
 
 EpisodePlayer::EpisodePlayer(EvaluationOptions options)
     : options_(std::move(options)),
-      env_(envs::make(options_.environment, slots_for(options_.episodes))),
+      env_(envs::make(
+          [&] {
+            options_.environment.evaluation = true;
+            return options_.environment;
+          }(),
+          slots_for(options_.episodes))),
       network_(network_of(options_.network, env_->spec(), options_.stack)),
       policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
       stack_(env_->slots(), static_cast<std::size_t>(options_.stack), env_->spec().observations[0].tensor.bytes()),
@@ -81,6 +86,10 @@ void EpisodePlayer::step() {
   env_->step(actions_);
   const auto row_bytes = env_->spec().observations[0].tensor.bytes();
   for (const auto slot : running_) {
+    if (!env_->stepped()[slot]) {  // this step only began its episode
+      stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
+      continue;
+    }
     auto& it = slots_[slot];
     it.episode_return += env_->rewards()[slot];
     ++it.steps;
@@ -113,6 +122,7 @@ EvaluationResult EpisodePlayer::result() const {
   RunningStats returns;
   for (const auto value : out.returns) returns.add(value);
   out.mean = returns.mean();
+  out.environment = env_->protocol();
   if (out.episodes > 1) out.standard_error = returns.standard_error();
   return out;
 }

@@ -35,6 +35,7 @@ struct EvaluationResult {
   std::int64_t episodes = 0;
   std::vector<double> returns;  // raw, by slot and then in order of play
   std::vector<std::int64_t> lengths;
+  envs::Protocol environment;  // how it was set up, field by field; empty for most
   [[nodiscard]] double mean_length() const;
 };
 
@@ -55,6 +56,8 @@ class EpisodePlayer {
   [[nodiscard]] bool done() const { return running_.empty(); }
   // Of the evaluation that is done.
   [[nodiscard]] EvaluationResult result() const;
+  // See envs::VectorEnv.
+  [[nodiscard]] std::vector<std::string> take_events() { return env_->take_events(); }
 
  private:
   struct Slot {

@@ -115,6 +115,7 @@ void Evaluator::report() {
 void Evaluator::measure() {
   const auto now = clock_.now();
   if (now - measured_ < measure_every) return;
+  for (const auto& line : player_.take_events()) log_.warn(line);
   member_.set_metric("evaluate_busy_share", seconds(busy_) / seconds(now - measured_));
   report_traffic();
   measured_ = now;

@@ -8,6 +8,7 @@
 #include "core/config_writer.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "envs/host/serve.h"
 
 namespace qanat::cli {
 
@@ -17,6 +18,10 @@ void print_reference() { std::fputs(config_reference(RunConfig{}, "Configuration
 
 void print_config(const std::string& file, const std::vector<std::string>& overrides) {
   std::fputs(write_config(load_run_config(file, overrides)).c_str(), stdout);
+}
+
+void serve_environment(const std::vector<int>& descriptors) {
+  envs::host::serve(descriptors[0], descriptors[1], descriptors[2], envs::open_requested);
 }
 
 void make_run_directory(const std::string& config_file, const std::string& run_dir) {

@@ -181,6 +181,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   write_status(run.path, status);
   RunOutcome outcome;
   outcome.seed = run_seed(config);
+  outcome.environment = run.environment;
   const auto result = evaluate_run(run.path, config, config.evaluation.final_episodes, false);
   outcome.evaluation = result.evaluation;
   outcome.evaluated = result.weights;

@@ -11,6 +11,7 @@
 #include "cli/train.h"
 #include "cli/version.h"
 #include "core/error.h"
+#include "envs/env_handle.h"
 
 namespace {
 
@@ -135,6 +136,11 @@ int parse_and_run(int argc, char** argv) {
 
   app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")
       ->callback([&] { code = cli::doctor(); });
+  std::vector<int> descriptors;
+  auto* serve = env->add_subcommand("serve", "");  // how env.isolate starts its processes
+  serve->group("");
+  serve->add_option("descriptors", descriptors)->required()->expected(3);
+  serve->callback([&] { cli::serve_environment(descriptors); });
 
   try {
     app.parse(argc, argv);
@@ -152,6 +158,9 @@ int main(int argc, char** argv) {
   } catch (const ConfigError& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_config;
+  } catch (const envs::EnvironmentGivenUp& error) {
+    std::fprintf(stderr, "qanat: %s\n", error.what());
+    return cli::exit_given_up;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_failure;

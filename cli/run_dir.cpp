@@ -36,13 +36,13 @@ std::uint64_t read_epoch(const fs::path& path) {
 }
 
 // What can be known to be wrong is refused before anything is made or started. `weights`: where the run begins, a
-// file or a checkpoint's directory, or empty.
-void check_runnable(const RunConfig& config, const fs::path& weights) {
+// file or a checkpoint's directory, or empty. Returns how the environment is set up.
+envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) {
   const auto environment = envs::make(config.env, 1);
   const auto schema = actors::schema_of(environment->spec());
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
   check_memory(config, schema);
-  if (weights.empty()) return;
+  if (weights.empty()) return environment->protocol();
   try {
     (void)learner::load_weights(fs::is_directory(weights) ? weights / "weights.bin" : weights, network);
   } catch (const ConfigError&) {
@@ -50,6 +50,7 @@ void check_runnable(const RunConfig& config, const fs::path& weights) {
   } catch (const Error& error) {
     throw ConfigError(text("the weights to start from cannot be read: ", error.what()));
   }
+  return environment->protocol();
 }
 
 void check_flags(const TrainOptions& options, const RunConfig& config) {
@@ -95,7 +96,7 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
   if (const auto checkpoint = learner::newest_checkpoint(run.path / "checkpoints")) {
     run.resume_from = fs::absolute(*checkpoint).string();
   }
-  check_runnable(run.config, run.resume_from);
+  run.environment = check_runnable(run.config, run.resume_from);
   if (!run.resume_from.empty()) check_replay_fits(load_run_config(saved.string(), {}), run.config, run.resume_from);
 }
 
@@ -119,7 +120,7 @@ RunDirectory open_run(const TrainOptions& options) {
   if (options.resume) {
     reopen(options, run);
   } else {
-    check_runnable(run.config, options.init_from);
+    run.environment = check_runnable(run.config, options.init_from);
     if (options.seed >= 0) run.config.seed = options.seed;
     if (run.config.seed < 0) run.config.seed = drawn_seed();
     make_directories(options.runs_dir);

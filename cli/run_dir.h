@@ -28,6 +28,7 @@ struct RunDirectory {
   RunConfig config;         // resolved; also in path/config.yaml
   std::string resume_from;  // newest checkpoint, when resuming
   std::uint64_t epoch = 1;
+  envs::Protocol environment;  // how training's environment is set up, field by field; empty for most
   RunLock lock;
 };
 

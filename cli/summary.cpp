@@ -6,6 +6,15 @@
 #include "core/files.h"
 
 namespace qanat::cli {
+namespace {
+
+nlohmann::ordered_json fields_of(const envs::Protocol& protocol) {
+  auto json = nlohmann::ordered_json::object();
+  for (const auto& [name, value] : protocol) json[name] = value;
+  return json;
+}
+
+}  // namespace
 
 void write_status(const std::filesystem::path& run_dir, const control::HeadStatus& status) {
   nlohmann::ordered_json json;
@@ -53,7 +62,9 @@ std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome
                           {"standard_error", evaluation.standard_error},
                           {"episodes", evaluation.episodes},
                           {"weights", outcome.evaluated}};
+    if (!evaluation.environment.empty()) json["evaluation"]["environment"] = fields_of(evaluation.environment);
   }
+  if (!outcome.environment.empty()) json["environment"] = fields_of(outcome.environment);
   json["env_steps"] = status.value("env_steps", 0);
   json["updates"] = status.value("updates", 0);
   json["wall_seconds"] = status.value("wall_seconds", 0.0);

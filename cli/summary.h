@@ -26,8 +26,9 @@ struct RunOutcome {
   std::int64_t restarts = 0;
   double command_seconds = 0;  // from the command to the result, evaluation included
   std::optional<actors::EvaluationResult> evaluation;
-  std::string evaluated;   // "best" or "last", and the update
-  std::string stop_cause;  // overrides the head's when not empty
+  envs::Protocol environment;  // training's; the evaluation has its own
+  std::string evaluated;       // "best" or "last", and the update
+  std::string stop_cause;      // overrides the head's when not empty
 };
 
 // Joins status.json with the outcome into summary.json, and returns its text.

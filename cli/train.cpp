@@ -8,7 +8,9 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
+#include <string_view>
 #include <thread>
 
 #include "cli/child.h"
@@ -33,6 +35,18 @@ using wire::RunState;
 constexpr int exit_requeue = 85;
 constexpr int exit_interrupted = 130;
 constexpr int exit_refused = 2;  // a process's, by its configuration or by the head
+
+// The message of the last error in a role's log, or nothing.
+std::string last_error(const std::string& log) {
+  constexpr std::string_view level = " ERROR ";
+  std::ifstream file(log);
+  std::string found;
+  for (std::string line; std::getline(file, line);) {
+    if (const auto at = line.find(level); at != std::string::npos) found = line.substr(at + level.size());
+  }
+  return found;
+}
+
 // Longer than the heartbeats by which the run's state comes to us.
 constexpr Milliseconds hear_of_the_end{500};
 constexpr Seconds head_start_limit{20};
@@ -268,10 +282,11 @@ class Supervisor {
     const auto what = text(process.role, '-', process.index, " ended: ", describe_end(end));
     log_.warn(what);
     const auto log = (run_.path / "logs" / text(process.role, '-', process.index, ".log")).string();
-    const bool restartable =
-        (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != exit_refused;
+    const bool restartable = (process.role == "actor" || process.role == "replay" || process.role == "evaluate") &&
+                             end != exit_refused && end != exit_given_up;
     if (!restartable || process.restarts >= run_.config.control.max_restarts) {
       process.done = true;
+      if (end == exit_given_up) return text(what, ": ", last_error(log), "; see ", log);
       return text(what, "; see ", log,
                   restartable           ? "; it was restarted often enough"
                   : end == exit_refused ? ""
@@ -319,6 +334,7 @@ class Supervisor {
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;
+    outcome.environment = run_.environment;
     const auto summarise = [&] {
       outcome.command_seconds = seconds(clock_.now() - started_);
       write_summary(run_.path, outcome);

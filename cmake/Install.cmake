@@ -13,6 +13,7 @@ endif()
 if(TARGET qanat_cuda)
   install(TARGETS qanat_cuda LIBRARY DESTINATION lib)  # where the program looks: ../lib of bin
 endif()
+install(DIRECTORY python/qanat_env_host DESTINATION share/qanat/python FILES_MATCHING PATTERN "*.py")
 
 add_library(qanat_sdk INTERFACE)
 add_library(qanat::sdk ALIAS qanat_sdk)

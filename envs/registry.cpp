@@ -2,10 +2,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdlib>
 
 #include "core/edit_distance.h"
 #include "core/error.h"
+#include "envs/discrete_actions.h"
 #include "envs/games/games.h"
+#include "envs/host/launch.h"
+#include "envs/host/serve.h"
 #include "envs/vector_env.h"
 
 namespace qanat::envs {
@@ -41,9 +45,10 @@ const qanat_env_table* builtin_table(std::string_view id) {
   return nullptr;
 }
 
-std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {
-  if (const qanat_env_table* table = builtin_table(config.id))
-    return std::make_unique<VectorEnv>(*table, config, slots);
+namespace {
+
+const qanat_env_table& named_table(const EnvConfig& config) {
+  if (const qanat_env_table* table = builtin_table(config.id)) return *table;
   const std::vector<std::string> ids = builtin_ids();
   const auto distance = [word = lower(config.id)](const std::string& id) {
     return edit_distance(word, lower(id)).whole;
@@ -53,6 +58,36 @@ std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {
   std::string list;
   for (const std::string& id : ids) list += (list.empty() ? "" : ", ") + id;
   throw ConfigError(text("unknown environment \"", config.id, "\"; nearest: ", *nearest, "; built in: ", list));
+}
+
+EnvHandle open_env(const EnvConfig& config, std::size_t slots) {
+  if (!config.gymnasium.empty()) {
+    if (config.id != EnvConfig{}.id) {
+      throw ConfigError(text("two environments are named, env.id ", config.id, " and env.gymnasium ", config.gymnasium,
+                             ": leave one out"));
+    }
+    return host::open_gymnasium(config, slots);
+  }
+  const qanat_env_table& table = named_table(config);
+  return config.isolate ? host::open_isolated(config, slots) : create_env(table, config, slots);
+}
+
+}  // namespace
+
+EnvHandle open_requested(const host::Request& request, std::size_t slots) {
+  const auto value = [&](const char* key) {
+    const auto found = request.find(key);
+    return found == request.end() ? std::string() : found->second;
+  };
+  EnvConfig config;
+  config.id = value("id");
+  config.options = value("options");
+  config.max_episode_steps = std::strtoll(value("max_episode_steps").c_str(), nullptr, 10);
+  return create_env(named_table(config), config, slots);
+}
+
+std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {
+  return std::make_unique<VectorEnv>(with_discrete_actions(open_env(config, slots), config.action_bins, slots), slots);
 }
 
 }  // namespace qanat::envs

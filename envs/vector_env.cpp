@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "envs/abi.h"
@@ -68,36 +69,32 @@ std::size_t ActionSpace::choices() const {
   return static_cast<std::size_t>(sum);
 }
 
-void EnvConfig::describe(ConfigVisitor& v) {
-  v.field("id", id, "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout.");
-  v.field("options", options, "The environment's own options, as key=value,key=value.");
-  v.field("max_episode_steps", max_episode_steps,
-          "Steps after which an episode is truncated; 0 keeps the environment's own limit.", {.low = 0});
-}
-
-VectorEnv::VectorEnv(const qanat_env_table& table, const EnvConfig& config, std::size_t slots)
-    : table_(read_table(table)), slots_(slots) {
-  if (slots == 0) throw ConfigError(text("environment ", table_.id, ": at least one slot wanted"));
+EnvHandle create_env(const qanat_env_table& given, const EnvConfig& config, std::size_t slots) {
+  const qanat_env_table table = read_table(given);
+  if (slots == 0) throw ConfigError(text("environment ", table.id, ": at least one slot wanted"));
   qanat_env_config create{};
   create.struct_size = sizeof create;
   create.slots = slots;
   create.options = config.options.c_str();
   create.max_episode_steps = config.max_episode_steps;
   qanat_env_error error = empty_error();
-  if (table_.create(&create, &env_, &error) != QANAT_ENV_OK || env_ == nullptr) {
+  qanat_env* env = nullptr;
+  if (table.create(&create, &env, &error) != QANAT_ENV_OK || env == nullptr) {
     error.message[sizeof error.message - 1] = '\0';
-    throw ConfigError(text("environment ", table_.id, " with options \"", config.options, "\": ", error.message));
+    throw ConfigError(text("environment ", table.id, " with options \"", config.options, "\": ", error.message));
   }
-  try {
-    spec_ = read_spec(table_, table_.spec(env_));
-    allocate();
-  } catch (...) {
-    table_.destroy(env_);
-    throw;
-  }
+  return {table, env};
 }
 
-VectorEnv::~VectorEnv() { table_.destroy(env_); }
+VectorEnv::VectorEnv(const qanat_env_table& table, const EnvConfig& config, std::size_t slots)
+    : VectorEnv(create_env(table, config, slots), slots) {}
+
+VectorEnv::VectorEnv(EnvHandle env, std::size_t slots)
+    : env_(std::move(env)), spec_(read_spec(env_.table(), env_.table().spec(env_.get()))), slots_(slots) {
+  allocate();
+}
+
+VectorEnv::~VectorEnv() = default;
 
 void VectorEnv::allocate() {
   buffers_.struct_size = sizeof buffers_;
@@ -113,6 +110,9 @@ void VectorEnv::allocate() {
   rewards_.resize(slots_);
   terminated_.resize(slots_);
   truncated_.resize(slots_);
+  resetting_.resize(slots_);
+  stepped_.resize(slots_, 1);
+  buffers_.resetting = resetting_.data();
   if (spec_.has_action_mask) {
     mask_.resize(slots_ * spec_.action.choices());
     final_mask_.resize(mask_.size());
@@ -138,8 +138,9 @@ void VectorEnv::reset(std::span<const std::uint64_t> seeds) {
   started_ = false;
   std::copy(seeds.begin(), seeds.end(), seeds_.begin());
   for (std::size_t slot = 0; slot < slots_; ++slot) clear_results(slot);
+  std::fill(resetting_.begin(), resetting_.end(), std::uint8_t{0});
   qanat_env_error error = empty_error();
-  if (table_.reset(env_, seeds_.data(), nullptr, &buffers_, &error) != QANAT_ENV_OK) fail("reset", error);
+  if (env_.table().reset(env_.get(), seeds_.data(), nullptr, &buffers_, &error) != QANAT_ENV_OK) fail("reset", error);
   check_finite_observations();
   started_ = true;
 }
@@ -153,7 +154,8 @@ void VectorEnv::reset_slot(std::size_t slot, std::uint64_t seed) {
   std::vector<std::uint8_t> which(slots_);
   which[slot] = 1;
   qanat_env_error error = empty_error();
-  if (table_.reset(env_, seeds_.data(), which.data(), &buffers_, &error) != QANAT_ENV_OK) fail("reset", error);
+  if (env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, &error) != QANAT_ENV_OK)
+    fail("reset", error);
   check_finite_observations();
   started_ = true;
 }
@@ -163,6 +165,8 @@ void VectorEnv::clear_results(std::size_t slot) {
   terminated_[slot] = truncated_[slot] = 0;
   returns_[slot] = 0;
   lengths_[slot] = 0;
+  resetting_[slot] = 0;
+  stepped_[slot] = 1;
 }
 
 void VectorEnv::step(std::span<const std::int32_t> actions) {
@@ -216,8 +220,10 @@ void VectorEnv::step_raw(const void* actions) {
   require_started();
   started_ = false;
   actions_ = actions;
+  for (std::size_t slot = 0; slot < slots_; ++slot) stepped_[slot] = resetting_[slot] == 0 ? 1 : 0;
+  std::fill(resetting_.begin(), resetting_.end(), std::uint8_t{0});
   qanat_env_error error = empty_error();
-  if (table_.step(env_, actions, &buffers_, &error) != QANAT_ENV_OK) fail("step", error);
+  if (env_.table().step(env_.get(), actions, &buffers_, &error) != QANAT_ENV_OK) fail("step", error);
   check_results();
   actions_ = nullptr;
   count_episodes();
@@ -226,6 +232,7 @@ void VectorEnv::step_raw(const void* actions) {
 
 void VectorEnv::count_episodes() {
   for (std::size_t slot = 0; slot < slots_; ++slot) {
+    if (stepped_[slot] == 0) continue;
     returns_[slot] += static_cast<double>(rewards_[slot]);
     ++lengths_[slot];
     if ((terminated_[slot] | truncated_[slot]) == 0) continue;
@@ -242,12 +249,32 @@ void VectorEnv::check_results() const {
     throw RunError(text(where(bad - rewards_.begin()), ": the reward is ", *bad));
   }
   check_finite_observations();
+  check_resetting();
+}
+
+// A step that only begins an episode pays nothing and ends nothing; only one that ended an episode may call for one.
+void VectorEnv::check_resetting() const {
+  for (std::size_t slot = 0; slot < slots_; ++slot) {
+    const bool ended = (terminated_[slot] | truncated_[slot]) != 0;
+    if (stepped_[slot] == 0 && (ended || rewards_[slot] != 0)) {
+      throw RunError(text(where(static_cast<std::int64_t>(slot)), ": the step that begins an episode gave reward ",
+                          rewards_[slot], ", terminated ", int{terminated_[slot]}, ", truncated ",
+                          int{truncated_[slot]}, "; 0 wanted in each"));
+    }
+    if (resetting_[slot] != 0 && !ended) {
+      throw RunError(text(where(static_cast<std::int64_t>(slot)), ": it wants a reset, but no episode has ended"));
+    }
+  }
 }
 
 void VectorEnv::check_finite_observations() const {
-  const auto refuse = [&](std::size_t i, std::size_t slot, const char* kind) {
+  const auto refuse = [&](std::size_t i, std::size_t slot, const char* kind, std::span<const std::byte> row) {
+    const DType dtype = spec_.observations[i].tensor.dtype;
+    std::size_t at = 0;
+    while (all_finite(dtype, row.subspan(at * size_of(dtype), size_of(dtype)))) ++at;
     throw RunError(text(where(static_cast<std::int64_t>(slot)), ": the ", kind, "observation ",
-                        spec_.observations[i].tensor.name, " holds a number that is not finite"));
+                        spec_.observations[i].tensor.name, " holds a number that is not finite, the first at index ",
+                        at, " of ", spec_.observations[i].tensor.elements()));
   };
   for (std::size_t i = 0; i < columns_.size(); ++i) {
     const DType dtype = spec_.observations[i].tensor.dtype;
@@ -258,9 +285,13 @@ void VectorEnv::check_finite_observations() const {
     };
     const bool finite = all_finite(dtype, column.current);
     for (std::size_t slot = 0; slot < slots_; ++slot) {
-      if (!finite && !all_finite(dtype, row(column.current, slot))) refuse(i, slot, "");
+      if (!finite && !all_finite(dtype, row(column.current, slot))) {
+        refuse(i, slot, "", row(column.current, slot));
+      }
       const bool ended = (terminated_[slot] | truncated_[slot]) != 0;
-      if (ended && !all_finite(dtype, row(column.final, slot))) refuse(i, slot, "final ");
+      if (ended && !all_finite(dtype, row(column.final, slot))) {
+        refuse(i, slot, "final ", row(column.final, slot));
+      }
     }
   }
 }
@@ -280,13 +311,17 @@ std::span<const double> VectorEnv::episode_metrics(std::size_t slot) const {
   return std::span(metrics_).subspan(slot * spec_.metrics.size(), spec_.metrics.size());
 }
 
+std::vector<std::string> VectorEnv::take_events() {
+  return env_.events ? std::exchange(env_.events->lines, {}) : std::vector<std::string>{};
+}
+
 std::vector<std::byte> VectorEnv::snapshot(std::size_t slot) const {
   require_slot(slot);
   require_started();
   if (!spec_.can_snapshot) throw RunError(text("environment ", spec_.id, " cannot be snapshot"));
   std::size_t size = 0;
   qanat_env_error error = empty_error();
-  if (table_.snapshot(env_, slot, nullptr, 0, &size, &error) != QANAT_ENV_OK) fail("snapshot", error);
+  if (env_.table().snapshot(env_.get(), slot, nullptr, 0, &size, &error) != QANAT_ENV_OK) fail("snapshot", error);
   SnapshotHead head;
   head.seed = seeds_[slot];
   head.episode_return = returns_[slot];
@@ -294,7 +329,7 @@ std::vector<std::byte> VectorEnv::snapshot(std::size_t slot) const {
   std::vector<std::byte> bytes(sizeof head + size);
   std::memcpy(bytes.data(), &head, sizeof head);
   std::size_t written = 0;
-  if (table_.snapshot(env_, slot, bytes.data() + sizeof head, size, &written, &error) != QANAT_ENV_OK) {
+  if (env_.table().snapshot(env_.get(), slot, bytes.data() + sizeof head, size, &written, &error) != QANAT_ENV_OK) {
     fail("snapshot", error);
   }
   if (written != size) throw RunError(text("environment ", spec_.id, ": its snapshot changed size while being taken"));
@@ -315,7 +350,7 @@ void VectorEnv::restore(std::size_t slot, std::span<const std::byte> bytes) {
   if (head.episode_length < 0 || !std::isfinite(head.episode_return)) refuse("impossible episode counts");
   qanat_env_error error = empty_error();
   const auto rest = bytes.subspan(sizeof head);
-  if (table_.restore(env_, slot, rest.data(), rest.size(), &buffers_, &error) != QANAT_ENV_OK) {
+  if (env_.table().restore(env_.get(), slot, rest.data(), rest.size(), &buffers_, &error) != QANAT_ENV_OK) {
     started_ = false;
     error.message[sizeof error.message - 1] = '\0';
     refuse(error.message);
@@ -333,7 +368,7 @@ std::vector<std::uint8_t> VectorEnv::render(std::size_t slot, int& height, int& 
   std::int32_t h = 0;
   std::int32_t w = 0;
   qanat_env_error error = empty_error();
-  if (table_.render(env_, slot, nullptr, 0, &h, &w, &error) != QANAT_ENV_OK) fail("render", error);
+  if (env_.table().render(env_.get(), slot, nullptr, 0, &h, &w, &error) != QANAT_ENV_OK) fail("render", error);
   constexpr std::int32_t largest = 8192;
   if (h < 1 || w < 1 || h > largest || w > largest) {
     throw RunError(text("environment ", spec_.id, ": a picture of ", h, " x ", w));
@@ -341,7 +376,8 @@ std::vector<std::uint8_t> VectorEnv::render(std::size_t slot, int& height, int& 
   std::vector<std::uint8_t> picture(3 * static_cast<std::size_t>(h) * static_cast<std::size_t>(w));
   height = h;
   width = w;
-  if (table_.render(env_, slot, picture.data(), picture.size(), &h, &w, &error) != QANAT_ENV_OK) fail("render", error);
+  if (env_.table().render(env_.get(), slot, picture.data(), picture.size(), &h, &w, &error) != QANAT_ENV_OK)
+    fail("render", error);
   if (h != height || w != width) throw RunError(text("environment ", spec_.id, ": its picture changed size"));
   return picture;
 }
@@ -358,7 +394,9 @@ void VectorEnv::require_started() const {
 
 void VectorEnv::fail(const char* doing, const qanat_env_error& error) const {
   const std::string message(error.message, strnlen(error.message, sizeof error.message));
-  throw RunError(text(where(error.slot), ": ", doing, " failed: ", message));
+  const std::string words = text(where(error.slot), ": ", doing, " failed: ", message);
+  if (env_.events && env_.events->given_up) throw EnvironmentGivenUp(words);
+  throw RunError(words);
 }
 
 std::string VectorEnv::where(std::int64_t slot) const {

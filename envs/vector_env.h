@@ -19,6 +19,7 @@
 
 #include "core/config.h"
 #include "core/tensor.h"
+#include "envs/env_handle.h"
 #include "qanat/env.h"
 
 namespace qanat::envs {
@@ -50,10 +51,28 @@ struct EnvSpec {
   bool can_render = false;
 };
 
+struct AtariConfig {
+  std::string preset = "v5";
+  std::int64_t threads = 1;
+
+  void describe(ConfigVisitor& v);
+};
+
 struct EnvConfig {
   std::string id = "CartPole-v1";
   std::string options = {};            // "key=value,key=value"
   std::int64_t max_episode_steps = 0;  // 0: the environment's own
+  std::string gymnasium = {};
+  std::string python = "python3";
+  std::string kwargs = {};
+  std::string vectorization = "auto";
+  std::string channels = "auto";
+  AtariConfig atari = {};
+  bool isolate = false;
+  std::int64_t action_bins = 5;
+  double step_timeout_seconds = 10;
+  double reset_timeout_seconds = 30;
+  bool evaluation = false;  // not a setting: set where whole episodes are played for their raw returns
 
   void describe(ConfigVisitor& v);
 };
@@ -63,6 +82,8 @@ class VectorEnv {
   // The environments of a C table, which outlives the VectorEnv. Throws ConfigError when the environment refuses
   // the options, InputError when its table or spec is not what qanat/env.h asks for.
   VectorEnv(const qanat_env_table& table, const EnvConfig& config, std::size_t slots);
+  // The same for one that is made already, of `slots` slots.
+  VectorEnv(EnvHandle env, std::size_t slots);
   ~VectorEnv();
   VectorEnv(const VectorEnv&) = delete;
   VectorEnv& operator=(const VectorEnv&) = delete;
@@ -78,7 +99,8 @@ class VectorEnv {
 
   // One step of every slot: discrete [slots], multi_discrete [slots, dims], or box [slots, dims]. Throws InputError,
   // before any slot moves, when an action is out of range or their number is wrong; RunError when the environment
-  // fails or gives a reward or observation that is not finite, after which only reset() is allowed.
+  // fails or gives a reward or observation that is not finite, after which only reset() is allowed; EnvironmentGivenUp
+  // when its process failed too often.
   void step(std::span<const std::int32_t> actions);
   void step(std::span<const float> actions);
 
@@ -92,6 +114,11 @@ class VectorEnv {
   // [slots, choices], 1 = allowed; empty when the environment has none. The final one: rows valid where ended.
   [[nodiscard]] std::span<const std::uint8_t> action_mask() const { return mask_; }
   [[nodiscard]] std::span<const std::uint8_t> final_action_mask() const { return final_mask_; }
+  // [slots]. Some environments (Gymnasium's NEXT_STEP vector classes) begin an episode a call late. 1 in resetting():
+  // the slot's observation is no state to act in, and its next step only begins the episode, whatever the action.
+  // 0 in stepped(): the last step was such a one: no transition, nothing to record.
+  [[nodiscard]] std::span<const std::uint8_t> resetting() const { return resetting_; }
+  [[nodiscard]] std::span<const std::uint8_t> stepped() const { return stepped_; }
   // Of the episode that ended, in the order of spec().metrics; valid where ended.
   [[nodiscard]] std::span<const double> episode_metrics(std::size_t slot) const;
   // Sum of raw rewards and number of steps of the episode that ended; [slots], valid where ended.
@@ -104,6 +131,12 @@ class VectorEnv {
   // snapshot of this environment gave.
   [[nodiscard]] std::vector<std::byte> snapshot(std::size_t slot) const;
   void restore(std::size_t slot, std::span<const std::byte> bytes);
+
+  // How often the environment's process was started again, and what there is to say of it since the last call.
+  [[nodiscard]] std::uint64_t restarts() const { return env_.events ? env_.events->restarts : 0; }
+  [[nodiscard]] std::vector<std::string> take_events();
+  // How it was set up, field by field; empty for most.
+  [[nodiscard]] const Protocol& protocol() const { return env_.protocol; }
 
   // RGB [height, width, 3]. Throws RunError when the environment cannot (spec().can_render).
   [[nodiscard]] std::vector<std::uint8_t> render(std::size_t slot, int& height, int& width) const;
@@ -119,6 +152,7 @@ class VectorEnv {
   void count_episodes();
   void check_results() const;
   void check_finite_observations() const;
+  void check_resetting() const;
   void require_slot(std::size_t slot) const;
   void require_started() const;
   void clear_results(std::size_t slot);
@@ -126,8 +160,7 @@ class VectorEnv {
   // "environment witness, slot 3 (seed 7), step 12 of its episode, action 1"
   [[nodiscard]] std::string where(std::int64_t slot) const;
 
-  qanat_env_table table_{};
-  qanat_env* env_ = nullptr;
+  EnvHandle env_;
   EnvSpec spec_;
   std::size_t slots_ = 0;
   bool started_ = false;  // false: only reset() is allowed
@@ -135,7 +168,7 @@ class VectorEnv {
   qanat_env_buffers buffers_{};
   std::vector<Column> columns_;
   std::vector<float> rewards_;
-  std::vector<std::uint8_t> terminated_, truncated_, mask_, final_mask_;
+  std::vector<std::uint8_t> terminated_, truncated_, mask_, final_mask_, resetting_, stepped_;
   std::vector<double> metrics_;
   std::vector<double> returns_, ended_returns_;
   std::vector<std::int64_t> lengths_, ended_lengths_;
@@ -143,7 +176,9 @@ class VectorEnv {
   const void* actions_ = nullptr;  // of the step under way, for error texts
 };
 
-// The built-in environment config.id names. Throws ConfigError naming the nearest id and all there are when unknown.
+// The environment that the configuration names. Its actions are Discrete: other kinds are numbered through (see
+// envs/discrete_actions.h). Throws ConfigError: when a built-in is unknown, naming the nearest id and all there are;
+// when two environments are named; when it cannot be made.
 [[nodiscard]] std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots);
 
 [[nodiscard]] std::vector<std::string> builtin_ids();

@@ -108,6 +108,11 @@ typedef struct qanat_env_buffers {
   uint8_t* action_mask;       /* [slots, actions], 1 = allowed; actions = action_n or the sum of action_nvec */
   uint8_t* final_action_mask; /* [slots, actions]; rows written only where ended */
   double* metrics;            /* [slots, metric_count]; rows written only where ended */
+  /* [slots]; 0 when a call begins. An environment that cannot begin the next episode within the step that ended one
+   * sets 1 there: the slot's row of observations and action_mask then hold anything valid, its next step only begins
+   * the episode (the action is ignored, reward and flags are 0), and nobody may take that step for one of an episode.
+   * Most environments never touch it. */
+  uint8_t* resetting;
 } qanat_env_buffers;
 
 typedef struct qanat_env_table {

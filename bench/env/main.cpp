@@ -1,0 +1,120 @@
+// What it costs to step a Python environment through the host, against calling it directly, in the same run.
+//
+// usage: bench_env [--json] [SECONDS]. Needs QANAT_TEST_PYTHON with gymnasium and, for the second part, ale-py. Direct
+// and hosted slices alternate, so that a busy machine slows both alike; a slice is a fresh process on both sides.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/rng.h"
+#include "envs/vector_env.h"
+
+namespace {
+
+using namespace qanat;
+
+struct Case {
+  std::string id;
+  std::size_t slots;
+  std::int64_t threads;
+};
+
+struct Rate {
+  double seconds = 0, batches = 0;
+  [[nodiscard]] double microseconds() const { return 1e6 * seconds / batches; }
+};
+
+constexpr int slices = 5;
+
+Rate direct(const Case& it, const std::string& python, double seconds) {
+  const std::string command =
+      text(python, " ", QANAT_BENCH_PEER, " ", it.id, " ", it.slots, " ", seconds, " ", it.threads, " 2>/dev/null");
+  FILE* out = popen(command.c_str(), "r");
+  Rate rate;
+  const bool read = out != nullptr && std::fscanf(out, "%lf %lf", &rate.seconds, &rate.batches) == 2;
+  if (out != nullptr) pclose(out);
+  if (!read) throw RunError(text("no answer from: ", command));
+  return rate;
+}
+
+Rate hosted(const Case& it, const std::string& python, double seconds) {
+  envs::EnvConfig config;
+  config.gymnasium = it.id;
+  config.python = python;
+  config.atari.threads = it.threads;
+  const auto env = envs::make(config, it.slots);
+  std::vector<std::uint64_t> seeds(it.slots, 1);
+  env->reset(seeds);
+  Rng rng(1);
+  std::vector<std::vector<std::int32_t>> actions(64);
+  for (auto& batch : actions) {
+    for (std::size_t s = 0; s < it.slots; ++s) {
+      batch.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(env->spec().action.n))));
+    }
+  }
+  for (const auto& batch : actions) env->step(batch);
+  const SteadyClock clock;
+  const auto begin = clock.now();
+  Rate rate;
+  while (qanat::seconds(clock.now() - begin) < seconds) {
+    env->step(actions[static_cast<std::size_t>(rate.batches) % actions.size()]);
+    ++rate.batches;
+  }
+  rate.seconds = qanat::seconds(clock.now() - begin);
+  return rate;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void compare(const Case& it, const std::string& python, double seconds, bool json) {
+  std::vector<double> directly, through, ratio, overhead;
+  for (int i = 0; i < slices; ++i) {
+    directly.push_back(direct(it, python, seconds / slices).microseconds());
+    through.push_back(hosted(it, python, seconds / slices).microseconds());
+    ratio.push_back(directly.back() / through.back());
+    overhead.push_back(through.back() - directly.back());
+  }
+  std::printf(
+      json ? R"({"case": "%s", "slots": %zu, "threads": %lld, "direct_us": %.1f, "hosted_us": %.1f, )"
+             R"("overhead_us": %.1f, "share_kept": %.3f})"
+             "\n"
+           : "%-14s %3zu slots, %lld threads: direct %8.1f us a batch, hosted %8.1f us, overhead %6.1f us, %.1f%% "
+             "of the direct rate kept\n",
+      it.id.c_str(), it.slots, static_cast<long long>(it.threads), median(directly), median(through), median(overhead),
+      (json ? 1 : 100) * median(ratio));
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  bool json = false;
+  double seconds = 10;
+  for (int i = 1; i < count; ++i) {
+    if (std::string(arguments[i]) == "--json") {
+      json = true;
+    } else {
+      seconds = std::max(0.5, std::atof(arguments[i]));
+    }
+  }
+  const char* python = std::getenv("QANAT_TEST_PYTHON");
+  if (python == nullptr) {
+    std::fprintf(stderr, "bench_env: QANAT_TEST_PYTHON names no Python; scripts/setup --python makes one\n");
+    return 2;
+  }
+  try {
+    for (const std::size_t slots : {1U, 16U, 128U}) compare({"CartPole-v1", slots, 1}, python, seconds, json);
+    for (const std::int64_t threads : {1, 2}) compare({"ALE/Pong-v5", 16, threads}, python, 3 * seconds, json);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "bench_env: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

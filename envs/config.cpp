@@ -1,0 +1,49 @@
+#include "core/config.h"
+
+#include "envs/vector_env.h"
+
+namespace qanat::envs {
+
+void AtariConfig::describe(ConfigVisitor& v) {
+  v.field("preset", preset,
+          "Protocol of ids that begin with ALE/: v5 is what those ids say, the others are the papers' (see "
+          "docs/environments_python.md). Single fields are changed by env.kwargs. Evaluation always plays whole games "
+          "for raw "
+          "rewards.",
+          {"v5", "dqn2015", "machado2018", "apex", "btr", "pqn", "atari100k"});
+  v.field("threads", threads,
+          "Threads that step the games of one group of slots; an actor's two groups take turns. 0: one a processor.",
+          {.low = 0, .high = 4096});
+}
+
+void EnvConfig::describe(ConfigVisitor& v) {
+  v.field("id", id, "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout.");
+  v.field("options", options, "The environment's own options, as key=value,key=value.");
+  v.field("max_episode_steps", max_episode_steps,
+          "Steps after which an episode is truncated; 0 keeps the environment's own limit.", {.low = 0});
+  v.field("gymnasium", gymnasium,
+          "Instead of id: a registered Gymnasium id such as ALE/Pong-v5, or MODULE:ID, which imports MODULE first. It "
+          "runs in Python processes that Qanat starts and watches over.");
+  v.field("python", python, "The Python (3.10 or newer, with numpy and gymnasium) for env.gymnasium.");
+  v.field("kwargs", kwargs, "Arguments for gymnasium.make as a JSON object, such as {\"map_name\": \"8x8\"}.");
+  v.field("vectorization", vectorization,
+          "entry_point: the id's own vector class. slots: single environments, stepped one after the other, each with "
+          "its own seed. auto: the vector class where there is one.",
+          {"auto", "entry_point", "slots"});
+  v.field("channels", channels,
+          "Which axis of a Python environment's three-dimensional u8 or bool observation holds the channels; networks "
+          "get [C, H, W]. auto: the shorter of the first and the last, the last when equal.",
+          {"auto", "first", "last"});
+  v.section("atari", atari, "Atari games by ale-py.");
+  v.field("isolate", isolate, "Runs a C or C++ environment in a process of its own, so that its crash is not ours.");
+  v.field("action_bins", action_bins, "Values that each number of a Box action is divided into, bounds included.",
+          {.low = 2, .high = 4096});
+  v.field("step_timeout_seconds", step_timeout_seconds,
+          "A hosted environment's step that takes longer is a fault: its process is killed and started again, its "
+          "episodes end as truncated. Five faults in ten minutes end the run.",
+          {.low = 0.01});
+  v.field("reset_timeout_seconds", reset_timeout_seconds, "The same for a reset; half a second is added for each slot.",
+          {.low = 0.01});
+}
+
+}  // namespace qanat::envs

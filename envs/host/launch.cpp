@@ -1,0 +1,81 @@
+#include "envs/host/launch.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/error.h"
+#include "envs/host/hosted_env.h"
+
+namespace qanat::envs::host {
+namespace {
+
+namespace fs = std::filesystem;
+
+// In tests the running program is not qanat itself.
+std::string own_program() {
+  const char* named = std::getenv("QANAT_PROGRAM");
+  return named != nullptr && *named != '\0' ? named : "/proc/self/exe";
+}
+
+HostOptions common(const EnvConfig& config, std::size_t slots) {
+  if (slots == 0) throw ConfigError("an environment of no slots, at least one wanted");
+  HostOptions options;
+  options.slots = slots;
+  // ale-py reads a game's ROM again for each seed, and so may others: slots add to what is to be done.
+  const Seconds a_slot{0.5};
+  options.start_limit += a_slot * static_cast<double>(slots);
+  options.reset_limit = Seconds(config.reset_timeout_seconds) + a_slot * static_cast<double>(slots);
+  options.step_limit = Seconds(config.step_timeout_seconds);
+  options.request = {{"slots", std::to_string(slots)}, {"max_episode_steps", std::to_string(config.max_episode_steps)}};
+  return options;
+}
+
+}  // namespace
+
+std::string python_host() {
+  const fs::path inside = fs::path("qanat_env_host") / "__main__.py";
+  if (const char* named = std::getenv("QANAT_PYTHON_HOST"); named != nullptr && *named != '\0') {
+    if (fs::exists(named / inside)) return (named / inside).parent_path();
+    throw ConfigError(text("QANAT_PYTHON_HOST is '", named, "', wanted a folder with ", inside.string()));
+  }
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
+  for (fs::path folder = program.parent_path(); !folder.empty(); folder = folder.parent_path()) {
+    for (const auto& at : {folder / "share" / "qanat" / "python", folder / "python"}) {
+      if (fs::exists(at / inside)) return (at / inside).parent_path();
+    }
+    if (folder == folder.root_path()) break;
+  }
+  throw ConfigError(text("the Python host (", inside.string(),
+                         ") is neither in share/qanat/python nor in python above ", program.string(),
+                         "; QANAT_PYTHON_HOST may name its folder"));
+}
+
+EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
+  if (!config.options.empty()) {
+    throw ConfigError(
+        text("env.options is \"", config.options, "\": a Gymnasium environment takes env.kwargs instead"));
+  }
+  if (config.isolate) throw ConfigError("env.isolate is for C and C++ environments: Python ones always are apart");
+  HostOptions options = common(config, slots);
+  options.id = config.gymnasium;
+  options.arguments = {config.python, python_host()};
+  options.request.insert({{"id", config.gymnasium},
+                          {"kwargs", config.kwargs},
+                          {"vectorization", config.vectorization},
+                          {"channels", config.channels},
+                          {"atari_preset", config.atari.preset},
+                          {"atari_threads", std::to_string(config.atari.threads)},
+                          {"evaluation", config.evaluation ? "1" : "0"}});
+  return create_hosted(std::move(options));
+}
+
+EnvHandle open_isolated(const EnvConfig& config, std::size_t slots) {
+  HostOptions options = common(config, slots);
+  options.id = config.id;
+  options.arguments = {own_program(), "env", "serve"};
+  options.request.insert({{"id", config.id}, {"options", config.options}});
+  return create_hosted(std::move(options));
+}
+
+}  // namespace qanat::envs::host

@@ -1,0 +1,21 @@
+"""Entry point; see the package's docstring."""
+
+import os
+import sys
+
+
+def main():
+    # Started as a folder, the package's own parent is what must be importable; the user's modules are looked for in
+    # the working directory, as `python -c` would.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(1, os.getcwd())
+    if sys.version_info < (3, 10):
+        sys.exit(f"env.python is Python {sys.version.split()[0]} ({sys.executable}), 3.10 or newer wanted")
+    from qanat_env_host.server import serve
+
+    memory, source, sink = map(int, sys.argv[1:4])
+    serve(memory, source, sink)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Environments for the tests of the host, whose every number can be worked out by hand.
+
+The observation is f32 [3]: (the seed of the last seeded reset, episode since then, t). The step taken at t of episode e
+pays 10 * e + t + 1. Episode e has lengths[e % len(lengths)] steps and ends as ends[e % len(ends)] says: "terminated",
+"truncated" or "both". Actions change nothing; there are three.
+
+at: [episode, t] of the step in which `what` happens, when the slot's seed is `slot_seed` (or always, 0): raise, nan,
+nan_reward, dtype, shape, hang, stop, crash, kill, exit. once: a file that is made before it happens; where it is there
+already nothing happens, so that a restarted process does not repeat it.
+"""
+
+import os
+import signal
+import time
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+
+class Script(gym.Env):
+    def __init__(self, lengths=(3, 1, 2), ends=("terminated",), at=(-1, -1), what="", once="", slot_seed=0, mask="",
+                 reset_what=""):
+        self.lengths, self.ends, self.at = lengths, ends, tuple(at)
+        self.what, self.once, self.slot_seed, self.mask, self.reset_what = what, once, slot_seed, mask, reset_what
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        if mask == "key":
+            self.observation_space = spaces.Dict(
+                {"action_mask": spaces.MultiBinary(3), "place": self.observation_space})
+        self.action_space = spaces.Discrete(3)
+        self.tag, self.episode, self.t = -1, -1, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.tag, self.episode = seed, -1
+        self.episode, self.t = self.episode + 1, 0
+        if self.reset_what and self.episode > 0:
+            self.happen(self.reset_what)
+        return self.observe()
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        reward = 10 * self.episode + self.t + 1
+        now = (self.episode, self.t) == self.at and self.slot_seed in (0, self.tag)
+        if now and self.what not in ("nan", "nan_reward", "dtype", "shape"):
+            self.happen(self.what)
+        self.t += 1
+        last = self.t == self.lengths[self.episode % len(self.lengths)]
+        end = self.ends[self.episode % len(self.ends)] if last else ""
+        observation, info = self.observe()
+        if now and self.what == "nan":
+            observation[1] = np.nan
+        if now and self.what == "dtype":
+            observation = observation.astype(np.float64)
+        if now and self.what == "shape":
+            observation = observation[:2]
+        if now and self.what == "nan_reward":
+            reward = float("nan")
+        return observation, reward, end in ("terminated", "both"), end in ("truncated", "both"), info
+
+    def observe(self):
+        place = np.array([self.tag, self.episode, self.t], np.float32)
+        allowed = np.array([1, self.t % 2, 1 - self.t % 2], np.int8)
+        if self.mask == "key":
+            return {"action_mask": allowed, "place": place}, {}
+        return place, {"action_mask": allowed} if self.mask == "info" else {}
+
+    def happen(self, what):
+        if self.once:
+            try:
+                os.close(os.open(self.once, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+        if what == "raise":
+            raise ValueError(f"scripted failure at {self.at}")
+        if what == "hang":
+            time.sleep(1000)
+        if what == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if what == "crash":
+            os._exit(3)
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "exit":
+            raise SystemExit(4)
+
+
+def script_vector(num_envs, mode="NextStep", parallel=False, **kwargs):
+    kind = AsyncVectorEnv if parallel else SyncVectorEnv
+    return kind([lambda: Script(**kwargs) for _ in range(num_envs)], autoreset_mode=mode)
+
+
+class Shapes(gym.Env):
+    """Gives what `observation` names and takes what `action` names; the reward is the sum of the action's numbers."""
+
+    OBSERVATIONS = {
+        "picture": (spaces.Box(0, 255, (4, 5, 3), np.uint8), lambda: np.arange(60, dtype=np.uint8).reshape(4, 5, 3)),
+        "bool": (spaces.Box(0, 1, (2, 2), bool), lambda: np.array([[True, False], [False, True]])),
+        "double": (spaces.Box(-1, 1, (2,), np.float64), lambda: np.array([0.25, -0.1])),
+        "lie": (spaces.Box(0, 255, (3,), np.uint8), lambda: np.array([1, 300, 2], np.int64)),
+        "scalar": (spaces.Box(-5, 5, (), np.float32), lambda: np.array(1.5, np.float32)),
+        "discrete": (spaces.Discrete(4, start=2), lambda: np.int64(5)),
+        "multi": (spaces.MultiDiscrete([2, 3]), lambda: np.array([1, 2])),
+        "binary": (spaces.MultiBinary(3), lambda: np.array([1, 0, 1], np.int8)),
+        "nested": (
+            spaces.Dict({"b": spaces.Tuple((spaces.Box(-1, 1, (2,)), spaces.Discrete(3))), "a": spaces.Box(0, 9, (1,))}),
+            lambda: {"b": (np.array([0.5, -0.5], np.float32), 1), "a": np.array([7], np.float32)},
+        ),
+        "text": (spaces.Dict({"words": spaces.Text(5)}), lambda: {"words": "x"}),
+        "volume": (spaces.Box(0, 1, (2, 2, 2, 2), np.float32), lambda: np.ones((2, 2, 2, 2), np.float32)),
+    }
+    ACTIONS = {
+        "discrete": spaces.Discrete(3, start=5),
+        "multi": spaces.MultiDiscrete([2, 3]),
+        "binary": spaces.MultiBinary(2),
+        "box": spaces.Box(np.array([-1, 0], np.float32), np.array([1, 4], np.float32)),
+        "unbounded": spaces.Box(-np.inf, np.inf, (1,)),
+        "many": spaces.MultiDiscrete([100, 100]),
+        "tuple": spaces.Tuple((spaces.Discrete(2),)),
+    }
+
+    def __init__(self, observation="double", action="discrete"):
+        self.observation_space, self.give = self.OBSERVATIONS[observation]
+        self.action_space = self.ACTIONS[action]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.give(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), (action, type(action))
+        return self.give(), np.sum(action), False, False, {}
+
+
+gym.register("Script-v0", entry_point=Script, disable_env_checker=True)
+gym.register("ScriptVector-v0", vector_entry_point=script_vector)
+gym.register("Shapes-v0", entry_point=Shapes, disable_env_checker=True)

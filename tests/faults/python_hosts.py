@@ -1,0 +1,120 @@
+"""SIGKILL and SIGSTOP of the Python processes that host environments."""
+
+import os
+import pathlib
+import signal
+
+from support import ENDLESS, check, check_in, until
+
+PYTHON = os.environ.get("QANAT_TEST_PYTHON")
+
+
+def hosts_of(place, role):
+    """pids of the Python hosts that a role's processes started."""
+    parents = {pid for pid, command in place.living().items() if role in command}
+    found = []
+    for pid, command in place.living().items():
+        if any("qanat_env_host" in part for part in command):
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            if int(stat[1]) in parents:
+                found.append(pid)
+    return sorted(found)
+
+
+CONFIG = """
+name: hosted
+env:
+  gymnasium: CartPole-v1
+  python: {python}
+  step_timeout_seconds: 2
+network:
+  preset: mlp
+  hidden: [32]
+replay:
+  min_size: 500
+actors:
+  count: 1
+  slots: 8
+checkpoint:
+  every_seconds: 1
+"""
+
+
+def started(place):
+    config = place.path / "hosted.yaml"
+    config.write_text(CONFIG.format(python=PYTHON))
+    train = place.train(config=config, sets=ENDLESS)
+    train.until_training()
+    return train
+
+
+def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first_cause(place):
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    config = place.path / "crashing.yaml"
+    text = CONFIG.format(python=PYTHON).replace("CartPole-v1", "scripted:Script-v0")
+    config.write_text(text.replace("env:\n", """env:
+  kwargs: '{"at": [0, 2], "what": "crash"}'
+"""))
+    modules = pathlib.Path(__file__).resolve().parents[1] / "envs/host"
+    train = place.train(config=config, sets=[*ENDLESS, "evaluation.every_seconds=1000"], PYTHONPATH=str(modules))
+    train.expect(1, 60)
+    for words in ("actor-0 ended: exit code 3", "failed 5 times within 10 minutes; the first time: slot 0",
+                  "it ended with exit code 3"):
+        check_in(words, train.err, "the last word")
+    check_in("failed 5 times", train.run.summary()["stop_cause"], "stop_cause")
+    check(train.run.log("actor-0").count("its process is started again") == 4, "every fault is in the log")
+    check(train.run.summary()["restarts"] == 0, "nobody was restarted")
+
+
+def goes_on(train):
+    before = train.run.status()
+    until(lambda: all(train.run.status()[key] > before[key] for key in ("env_steps", "updates")), 20,
+          "env steps and updates go on")
+
+
+def check_goes_on(place, number, what):
+    """Every host of the actor gets the signal: others take their places, nobody else is restarted, and it is told."""
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    train = started(place)
+    before = until(lambda: len(hosts_of(place, "actor")) == 2 and hosts_of(place, "actor"), 10, "a host a group")
+    for pid in before:
+        os.kill(pid, number)
+    until(lambda: "its process is started again" in train.run.log("actor-0"), 30, "the log says that a host was replaced")
+    until(lambda: len(hosts_of(place, "actor")) == 2 and not set(hosts_of(place, "actor")) & set(before), 30,
+          "two other hosts")
+    goes_on(train)
+    until(lambda: train.run.metrics() and train.run.metrics()[-1].get("env_restarts") == 2, 10, "env_restarts is 2")
+    check_in(what, train.run.log("actor-0"), "actor's log")
+    check_in("environment CartPole-v1, all 4 slots (first seed", train.run.log("actor-0"), "actor's log")
+    os.kill(train.pid, signal.SIGTERM)
+    train.expect(85, 20)
+    check(train.run.summary()["restarts"] == 0, "no role was restarted")
+    place.check_nobody_left(5)
+
+
+def test_a_killed_python_host_is_replaced(place):
+    check_goes_on(place, signal.SIGKILL, "it was killed by signal 9")
+
+
+def test_a_stopped_python_host_is_replaced(place):
+    check_goes_on(place, signal.SIGSTOP, "it was stopped")
+
+
+def test_python_hosts_die_with_their_actor_and_with_the_run(place):
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    train = started(place)
+    before = hosts_of(place, "actor")
+    os.kill(place.role("actor", 0), signal.SIGKILL)
+    until(lambda: not set(hosts_of(place, "actor")) & set(before) and not set(before) & set(place.living()), 5,
+          "the killed actor's hosts are gone")
+    until(lambda: len(hosts_of(place, "actor")) == 2, 20, "the next actor's hosts")
+    goes_on(train)
+    os.kill(train.pid, signal.SIGKILL)
+    train.wait(5)
+    place.check_nobody_left(15)

@@ -17,7 +17,12 @@ void AtariConfig::describe(ConfigVisitor& v) {
 }
 
 void EnvConfig::describe(ConfigVisitor& v) {
-  v.field("id", id, "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout.");
+  v.field("id", id,
+          "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout. With plugin: which of its "
+          "environments; may be left out when it holds one.");
+  v.field("plugin", plugin,
+          "A shared object with environments (docs/environments.md), relative to the configuration file. It is loaded "
+          "into the processes that step it; actors on other hosts look for it at the same path.");
   v.field("options", options, "The environment's own options, as key=value,key=value.");
   v.field("max_episode_steps", max_episode_steps,
           "Steps after which an episode is truncated; 0 keeps the environment's own limit.", {.low = 0});

@@ -50,13 +50,18 @@ void check_together(const RunConfig& config) {
 // Paths in a file are meant from where it is, those of --set from where the command is given. Made absolute, they hold
 // in the run's own configuration and in processes that start elsewhere.
 void resolve_paths(const ConfigTree& tree, const std::string& file, RunConfig& config) {
-  auto& plugin = config.env.plugin;
-  if (plugin.empty()) return;
   const auto* section = tree.root().find("env");
-  const auto* written = section != nullptr ? section->find("plugin") : nullptr;
-  const bool by_flag = written != nullptr && written->origin.source.starts_with("--set");
-  const fs::path from = by_flag ? fs::current_path() : fs::absolute(file).parent_path();
-  plugin = (from / plugin).lexically_normal().string();
+  const auto resolve = [&](const char* key, std::string& path) {
+    const auto* written = section != nullptr ? section->find(key) : nullptr;
+    const bool by_flag = written != nullptr && written->origin.source.starts_with("--set");
+    const fs::path from = by_flag ? fs::current_path() : fs::absolute(file).parent_path();
+    path = (path.empty() ? from : from / path).lexically_normal().string();
+  };
+  auto& env = config.env;
+  if (!env.plugin.empty()) resolve("plugin", env.plugin);
+  // The name of a program alone is looked for on the PATH.
+  if (env.python.find('/') != std::string::npos) resolve("python", env.python);
+  if (!env.gymnasium.empty()) resolve("python_path", env.python_path);
 }
 
 }  // namespace

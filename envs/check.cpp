@@ -28,26 +28,6 @@ constexpr int steps_after_snapshot = 25;
 
 using Written = ProbeField::Written;
 
-double value_at(DType dtype, const std::byte* bytes, std::size_t element) {
-  const auto read = [&]<class T>(T value) {
-    std::memcpy(&value, bytes + element * sizeof value, sizeof value);
-    return static_cast<double>(value);
-  };
-  switch (dtype) {
-    case DType::u8:
-      return read(std::uint8_t{});
-    case DType::i32:
-      return read(std::int32_t{});
-    case DType::i64:
-      return read(std::int64_t{});
-    case DType::f32:
-      return read(float{});
-    case DType::f64:
-      return read(double{});
-  }
-  return 0;
-}
-
 // " at [2, 0, 3]", for a scalar nothing.
 std::string index_text(const std::vector<std::int64_t>& shape, std::size_t element) {
   if (shape.empty()) return "";
@@ -70,8 +50,8 @@ std::string range_text(double low, double high) { return text(low, " to ", high)
 
 class Check {
  public:
-  Check(const qanat_env_table& table, const EnvConfig& config, const CheckOptions& options)
-      : table_(table), config_(config), options_(options), rng_(derive_seed(options.seed, 0)) {}
+  Check(EnvOpener open, const EnvConfig& config, const CheckOptions& options)
+      : open_(std::move(open)), config_(config), options_(options), rng_(derive_seed(options.seed, 0)) {}
 
   CheckReport run() {
     // Each part takes for granted what the ones before it found: a fault in one would show as others further on.
@@ -81,7 +61,7 @@ class Check {
       skip("what follows from the last fault: play, fresh resets, slots on their own, snapshots, in this order");
     if (!has("time-limit")) part([&] { short_episodes(); });
     if (report_.faults.empty()) part([&] { picture(); });
-    part([&] { table_.destroy(nullptr); });
+    part([&] { make(config_, 1).table().destroy(nullptr); });
     return std::move(report_);
   }
 
@@ -113,7 +93,9 @@ class Check {
     return std::any_of(report_.faults.begin(), report_.faults.end(), [&](const auto& f) { return f.name == name; });
   }
   void add(const std::string& name, const std::string& what) {
-    if (!has(name)) report_.faults.push_back({name, what});
+    if (has(name)) return;
+    report_.faults.push_back({name, what});
+    if (options_.on_fault) options_.on_fault(report_.faults.back());
   }
   template <class... Parts>
   void saw(const Parts&... parts) {
@@ -121,8 +103,17 @@ class Check {
   }
   void skip(const std::string& what) { report_.not_seen.push_back(what); }
 
+  [[nodiscard]] EnvHandle make(const EnvConfig& config, std::size_t slots) const {
+    try {
+      return open_(config, slots);
+    } catch (const ConfigError& error) {
+      throw EnvironmentFault("create", error.what());
+    } catch (const InputError& error) {
+      throw EnvironmentFault("spec", error.what());
+    }
+  }
   [[nodiscard]] std::unique_ptr<Probe> open(const EnvConfig& config, std::uint8_t fill = fill_a) const {
-    return std::make_unique<Probe>(table_, config, options_.slots, fill, options_.progress);
+    return std::make_unique<Probe>(make(config, options_.slots), options_.slots, fill, options_.progress);
   }
   [[nodiscard]] std::vector<std::uint64_t> seeds(std::uint64_t round) const {
     std::vector<std::uint64_t> out;
@@ -300,6 +291,7 @@ class Check {
         if (name.starts_with("observation ")) first.insert(first.end(), row.begin(), row.end());
         if (name.starts_with("final_observation ")) last.insert(last.end(), row.begin(), row.end());
       }
+      if (a.begins_next(slot)) continue;  // the next episode is not there yet
       episodes_.final_is_next += first == last;
       if (episodes_.a_first.empty()) episodes_.a_first = first;
       episodes_.firsts_vary |= first != episodes_.a_first;
@@ -495,7 +487,7 @@ class Check {
   }
 
   void picture() {
-    VectorEnv env(table_, config_, 1);
+    VectorEnv env(make(config_, 1), 1);
     if (!env.spec().can_render) return skip("it has no render()");
     try {
       env.reset(std::vector<std::uint64_t>{options_.seed});
@@ -508,7 +500,7 @@ class Check {
     }
   }
 
-  const qanat_env_table& table_;
+  EnvOpener open_;
   EnvConfig config_;
   CheckOptions options_;
   Rng rng_;
@@ -519,8 +511,8 @@ class Check {
 
 }  // namespace
 
-CheckReport check_environment(const qanat_env_table& table, const EnvConfig& config, const CheckOptions& options) {
-  return Check(table, config, options).run();
+CheckReport check_environment(const EnvOpener& open, const EnvConfig& config, const CheckOptions& options) {
+  return Check(open, config, options).run();
 }
 
 }  // namespace qanat::envs

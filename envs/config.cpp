@@ -30,6 +30,10 @@ void EnvConfig::describe(ConfigVisitor& v) {
           "Instead of id: a registered Gymnasium id such as ALE/Pong-v5, or MODULE:ID, which imports MODULE first. It "
           "runs in Python processes that Qanat starts and watches over.");
   v.field("python", python, "The Python (3.10 or newer, with numpy and gymnasium) for env.gymnasium.");
+  v.field(
+      "python_path", python_path,
+      "Folder in which Python looks for MODULE first, relative to the configuration file; left out: the file's own. "
+      "The working directory comes next.");
   v.field("kwargs", kwargs, "Arguments for gymnasium.make as a JSON object, such as {\"map_name\": \"8x8\"}.");
   v.field("vectorization", vectorization,
           "entry_point: the id's own vector class. slots: single environments, stepped one after the other, each with "

@@ -37,28 +37,11 @@ std::string ProbeField::describe() const {
   return tensor.shape.empty() ? text(tensor.name, ' ', name_of(tensor.dtype)) : tensor.describe();
 }
 
-Probe::Probe(const qanat_env_table& table, const EnvConfig& config, std::size_t slots, std::uint8_t fill,
-             ProbeProgress* progress)
-    : slots_(slots), fill_(static_cast<std::byte>(fill)), progress_(progress) {
+Probe::Probe(EnvHandle env, std::size_t slots, std::uint8_t fill, ProbeProgress* progress)
+    : env_(std::move(env)), slots_(slots), fill_(static_cast<std::byte>(fill)), progress_(progress) {
   try {
-    table_ = read_table(table);
-  } catch (const InputError& error) {
-    throw EnvironmentFault("spec", error.what());
-  }
-  qanat_env_config create{};
-  create.struct_size = sizeof create;
-  create.slots = slots;
-  create.options = config.options.c_str();
-  create.max_episode_steps = config.max_episode_steps;
-  qanat_env_error error = empty_error();
-  if (!call("create", [&] { return table_.create(&create, &env_, &error); })) {
-    throw EnvironmentFault("create", text("create with options \"", config.options, "\": ", message_of(error)));
-  }
-  if (env_ == nullptr) throw EnvironmentFault("create", "create says all is well and gives no environment");
-  try {
-    spec_ = read_spec(table_, table_.spec(env_));
+    spec_ = read_spec(env_.table(), env_.table().spec(env_.get()));
   } catch (const InputError& broken) {
-    table_.destroy(env_);
     throw EnvironmentFault("spec", broken.what());
   }
   describe_fields();
@@ -66,10 +49,10 @@ Probe::Probe(const qanat_env_table& table, const EnvConfig& config, std::size_t 
   seeds_.resize(slots);
   episode_steps_.resize(slots);
   over_.resize(slots);
+  late_.resize(slots);
+  pending_.resize(slots);
   masks_.resize(spec_.has_action_mask ? slots * spec_.action.choices() : 0);
 }
-
-Probe::~Probe() { table_.destroy(env_); }
 
 void Probe::describe_fields() {
   using Written = ProbeField::Written;
@@ -116,7 +99,9 @@ void Probe::allocate(BufferSet& set) const {
   const auto data = [&](std::size_t field) -> void* {
     return field < fields_.size() ? set.buffers[field].bytes.data() + guard : nullptr;
   };
+  set.resetting.resize(slots_);
   set.view.struct_size = sizeof set.view;
+  set.view.resetting = set.resetting.data();
   for (std::size_t i = 0; i < spec_.observations.size(); ++i) {
     const auto& name = spec_.observations[i].tensor.name;
     set.view.observations[i] = data(find("observation " + name));
@@ -131,6 +116,7 @@ void Probe::allocate(BufferSet& set) const {
 }
 
 void Probe::prepare(BufferSet& set) const {
+  std::fill(set.resetting.begin(), set.resetting.end(), std::uint8_t{0});
   for (auto& buffer : set.buffers) {
     const auto begin = buffer.bytes.begin();
     std::fill(begin, begin + guard, guard_byte);
@@ -217,14 +203,14 @@ void Probe::reset(std::span<const std::uint64_t> seeds, std::span<const std::uin
     if (reset_[slot] == 0) continue;
     seeds_[slot] = seeds[slot];
     episode_steps_[slot] = 0;
-    over_[slot] = 0;
+    over_[slot] = pending_[slot] = 0;
   }
   stepped_ = false;
   auto& set = sets_[1 - current_];
   prepare(set);
   qanat_env_error error = empty_error();
   const auto body = [&] {
-    return table_.reset(env_, seeds_.data(), which.empty() ? nullptr : reset_.data(), &set.view, &error);
+    return env_.table().reset(env_.get(), seeds_.data(), which.empty() ? nullptr : reset_.data(), &set.view, &error);
   };
   if (!call("reset", body)) fail("reset", error);
   finish("reset");
@@ -234,15 +220,18 @@ void Probe::step(const ProbeActions& actions) {
   actions_ = actions;
   ++steps_;
   for (std::size_t slot = 0; slot < slots_; ++slot) {
-    episode_steps_[slot] = over_[slot] != 0 ? 1 : episode_steps_[slot] + 1;
+    late_[slot] = pending_[slot];
+    episode_steps_[slot] = late_[slot] != 0 ? 0 : over_[slot] != 0 ? 1 : episode_steps_[slot] + 1;
   }
   auto& set = sets_[1 - current_];
   prepare(set);
   qanat_env_error error = empty_error();
   stepped_ = true;
-  if (!call("step", [&] { return table_.step(env_, actions_.data(), &set.view, &error); })) fail("step", error);
+  if (!call("step", [&] { return env_.table().step(env_.get(), actions_.data(), &set.view, &error); }))
+    fail("step", error);
   finish("step");
-  for (std::size_t slot = 0; slot < slots_; ++slot) over_[slot] = ended(slot);
+  pending_ = sets_[current_].resetting;
+  for (std::size_t slot = 0; slot < slots_; ++slot) over_[slot] = late_[slot] == 0 && ended(slot);
 }
 
 void Probe::finish(const char* name) {
@@ -338,7 +327,9 @@ std::vector<std::byte> Probe::snapshot(std::size_t slot) {
   std::size_t size = 0;
   std::vector<std::byte> bytes;
   const auto take = [&] {
-    const auto body = [&] { return table_.snapshot(env_, slot, bytes.data(), bytes.size(), &size, &error); };
+    const auto body = [&] {
+      return env_.table().snapshot(env_.get(), slot, bytes.data(), bytes.size(), &size, &error);
+    };
     if (!call("snapshot", body)) fail("snapshot", error);
   };
   take();
@@ -355,12 +346,14 @@ std::optional<std::string> Probe::restore(std::size_t slot, std::span<const std:
   qanat_env_error error = empty_error();
   auto& set = sets_[1 - current_];
   prepare(set);
-  const auto body = [&] { return table_.restore(env_, slot, bytes.data(), bytes.size(), &set.view, &error); };
+  const auto body = [&] {
+    return env_.table().restore(env_.get(), slot, bytes.data(), bytes.size(), &set.view, &error);
+  };
   if (!call("restore", body)) return message_of(error);
   // The rows it writes are those of a reset of this slot.
   reset_.assign(slots_, 0);
   reset_[slot] = 1;
-  over_[slot] = 0;
+  over_[slot] = pending_[slot] = 0;
   stepped_ = false;
   finish("restore");
   return std::nullopt;
@@ -369,7 +362,7 @@ std::optional<std::string> Probe::restore(std::size_t slot, std::span<const std:
 void Probe::require_same_spec() const {
   const EnvSpec now = [&] {
     try {
-      return read_spec(table_, table_.spec(env_));
+      return read_spec(env_.table(), env_.table().spec(env_.get()));
     } catch (const InputError& broken) {
       throw EnvironmentFault("spec", text("after ", steps_, " steps: ", broken.what()));
     }

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "core/tensor.h"
+#include "envs/env_handle.h"
 #include "envs/vector_env.h"
 #include "qanat/env.h"
 
@@ -37,6 +38,7 @@ struct ProbeProgress {
   std::atomic<const char*> call{nullptr};  // "step"; nullptr: none. A string literal of the program
   std::atomic<std::int64_t> entered{0};    // steady clock, ns
   std::atomic<std::int64_t> step{0};       // of the batch, from 1
+  std::atomic<bool> finished{false};       // for who checks: that it came to its end
 };
 
 // One array of results.
@@ -60,10 +62,8 @@ struct ProbeActions {
 
 class Probe {
  public:
-  // Throws EnvironmentFault "create" or "spec". `fill` is the pattern's byte. `progress` may be null.
-  Probe(const qanat_env_table& table, const EnvConfig& config, std::size_t slots, std::uint8_t fill,
-        ProbeProgress* progress);
-  ~Probe();
+  // `env` has `slots` slots. Throws EnvironmentFault "spec". `fill` is the pattern's byte. `progress` may be null.
+  Probe(EnvHandle env, std::size_t slots, std::uint8_t fill, ProbeProgress* progress);
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
 
@@ -84,6 +84,8 @@ class Probe {
   [[nodiscard]] std::span<const std::byte> row(std::size_t field, std::size_t slot) const;
   [[nodiscard]] bool unwritten(std::size_t field, std::size_t slot, std::size_t element) const;
   [[nodiscard]] bool ended(std::size_t slot) const;
+  // Its next step only begins an episode (qanat_env_buffers::resetting).
+  [[nodiscard]] bool begins_next(std::size_t slot) const { return pending_[slot] != 0; }
   // The rows of a slot that the last call had to write, one after the other; `state`: only those that show its state.
   [[nodiscard]] std::vector<std::byte> record(std::size_t slot, bool state = false) const;
   [[nodiscard]] bool must_write(std::size_t field, std::size_t slot) const;
@@ -112,6 +114,7 @@ class Probe {
   struct BufferSet {
     std::vector<Buffer> buffers;               // one a field
     std::vector<std::vector<std::byte>> kept;  // as the call left them
+    std::vector<std::uint8_t> resetting;
     qanat_env_buffers view{};
   };
 
@@ -127,8 +130,7 @@ class Probe {
   [[nodiscard]] std::size_t find(std::string_view name) const;
   [[noreturn]] void fail(const char* call, const qanat_env_error& error) const;
 
-  qanat_env_table table_{};
-  qanat_env* env_ = nullptr;
+  EnvHandle env_;
   EnvSpec spec_;
   std::size_t slots_;
   std::byte fill_;
@@ -142,7 +144,9 @@ class Probe {
   std::vector<std::uint8_t> masks_;  // [slots, choices], as the state of now has them
   std::vector<std::uint64_t> seeds_;
   std::vector<std::int64_t> episode_steps_;
-  std::vector<std::uint8_t> over_;  // the episode of this slot ended in the last step; the next one begins another
+  std::vector<std::uint8_t> pending_;  // see begins_next()
+  std::vector<std::uint8_t> late_;     // the step under way only begins an episode in this slot
+  std::vector<std::uint8_t> over_;     // the episode of this slot ended in the last step; the next one begins another
   ProbeActions actions_;
   std::int64_t steps_ = 0;
   double slowest_seconds_ = 0;

@@ -97,10 +97,11 @@ EnvHandle create_env(const qanat_env_table& given, const EnvConfig& config, std:
   create.max_episode_steps = config.max_episode_steps;
   qanat_env_error error = empty_error();
   qanat_env* env = nullptr;
-  if (!succeeds(error, [&](auto* e) { return table.create(&create, &env, e); }) || env == nullptr) {
+  if (!succeeds(error, [&](auto* e) { return table.create(&create, &env, e); })) {
     error.message[sizeof error.message - 1] = '\0';
     throw ConfigError(text("environment ", table.id, " with options \"", config.options, "\": ", error.message));
   }
+  if (env == nullptr) throw InputError(text("environment ", table.id, ": its create() succeeded and made none"));
   return {table, env};
 }
 

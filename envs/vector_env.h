@@ -67,6 +67,7 @@ struct EnvConfig {
   std::int64_t max_episode_steps = 0;  // 0: the environment's own
   std::string gymnasium = {};
   std::string python = "python3";
+  std::string python_path = {};
   std::string kwargs = {};
   std::string vectorization = "auto";
   std::string channels = "auto";

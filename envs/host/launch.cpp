@@ -61,6 +61,7 @@ EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
   options.id = config.gymnasium;
   options.arguments = {config.python, python_host()};
   options.request.insert({{"id", config.gymnasium},
+                          {"path", config.python_path},
                           {"kwargs", config.kwargs},
                           {"vectorization", config.vectorization},
                           {"channels", config.channels},

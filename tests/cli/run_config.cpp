@@ -29,6 +29,20 @@ TEST_CASE("run configuration: a plug-in's path is meant from the file's director
   CHECK(cli::parse_run_config(write_config(config), "copy").env.plugin == wanted);
 }
 
+TEST_CASE("run configuration: a Python environment's module is looked for beside the file, its interpreter by path") {
+  const test::TemporaryDirectory directory;
+  const auto file = (directory / "run.yaml").string();
+  std::ofstream(file) << "env:\n  gymnasium: mine:Mine-v0\n  python: .venv/bin/python\n";
+  const auto config = cli::load_run_config(file, {});
+  CHECK(config.env.python_path == directory.path().string());
+  CHECK(config.env.python == (directory / ".venv/bin/python").string());
+  std::ofstream(file) << "env:\n  gymnasium: mine:Mine-v0\n  python_path: src\n";
+  CHECK(cli::load_run_config(file, {}).env.python_path == (directory / "src").string());
+  CHECK(cli::load_run_config(file, {}).env.python == "python3");
+  std::ofstream(file) << "env:\n  id: catch\n";
+  CHECK(cli::load_run_config(file, {}).env.python_path.empty());
+}
+
 TEST_CASE("run configuration: an absolute path stays, no path stays none") {
   const test::TemporaryDirectory directory;
   const auto file = (directory / "run.yaml").string();

@@ -47,6 +47,8 @@ class EpisodePlayer {
   ~EpisodePlayer();
 
   [[nodiscard]] const nn::NetworkSpec& network() const { return network_; }
+  // To look at; its slots are min(episodes, 100).
+  [[nodiscard]] const envs::VectorEnv& environment() const { return *env_; }
 
   // Begins an evaluation of these parameters (copied). The episodes depend on the options' seed, the purpose and
   // `round` alone. Throws InputError when the size is not the network's.

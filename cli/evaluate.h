@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "actors/evaluator.h"
 #include "cli/run_config.h"
@@ -14,9 +15,25 @@ struct EvaluatedRun {
   std::string weights;  // "best, update 1200" or "last, update 3000"
 };
 
-// Plays with the run's best weights by its own periodic evaluations, or the newest checkpoint's when there are none.
+struct RunWeights {
+  std::vector<float> parameters;
+  std::string which;  // as EvaluatedRun::weights
+};
+
+// The run's best weights by its own periodic evaluations, or the newest checkpoint's when there are none. Throws
+// ConfigError when the run has none, InputError when they are not of the network that `config` makes for `environment`.
+[[nodiscard]] RunWeights load_run_weights(const std::filesystem::path& run_dir, const RunConfig& config,
+                                          const envs::EnvSpec& environment, bool prefer_best = true);
+
+// RUN_DIR/config.yaml. Throws ConfigError when there is no run.
+[[nodiscard]] RunConfig config_of_run(const std::filesystem::path& run_dir);
+
+// How the run's network is played.
+[[nodiscard]] actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64_t episodes);
+
+// Plays with the weights of load_run_weights.
 // Episode seeds are those of final evaluations: disjoint from training and from periodic evaluations.
-// Throws ConfigError when the run has no weights.
+// Throws as load_run_weights.
 [[nodiscard]] EvaluatedRun evaluate_run(const std::filesystem::path& run_dir, const RunConfig& config,
                                         std::int64_t episodes, bool prefer_best = true);
 

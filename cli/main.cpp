@@ -5,7 +5,9 @@
 
 #include "cli/commands.h"
 #include "cli/doctor.h"
+#include "cli/env_commands.h"
 #include "cli/env_list.h"
+#include "cli/env_new.h"
 #include "cli/evaluate.h"
 #include "cli/roles.h"
 #include "cli/train.h"
@@ -79,6 +81,86 @@ void add_config(CLI::App& app, std::string& file, std::vector<std::string>& over
   show->callback([&] { cli::print_config(file, overrides); });
 }
 
+struct EnvOptions {
+  bool list_options = false;
+  cli::EnvArgument argument;
+  envs::CheckOptions check;
+  envs::BenchOptions bench;
+  bool json = false;
+  cli::PlayOptions play;
+  cli::EnvNewOptions create;
+  std::string cpp, python;
+  std::vector<int> descriptors;
+};
+
+void add_env_argument(CLI::App* sub, cli::EnvArgument& argument) {
+  sub->add_option("env", argument.name, "A built-in id, a plug-in (.so), gymnasium:ID, or a configuration (.yaml)")
+      ->required();
+  sub->add_option("--set", argument.overrides, "Override one setting: env.options=sides=3; repeatable")
+      ->allow_extra_args(false);
+}
+
+void add_env(CLI::App& app, EnvOptions& options, int& code) {
+  auto* env = app.add_subcommand("env", "About environments");
+  env->require_subcommand(1);
+  auto* list = env->add_subcommand("list", "List the built-in environments");
+  list->add_flag("--options", options.list_options, "With the options of each, for env.options");
+  list->callback([&] { cli::print_environments(options.list_options); });
+
+  auto* serve = env->add_subcommand("serve", "");  // how env.isolate starts its processes
+  serve->group("");
+  serve->add_option("descriptors", options.descriptors)->required()->expected(3);
+  serve->callback([&] { cli::serve_environment(options.descriptors); });
+
+  auto* create = env->add_subcommand("new", "Write a template of an environment of your own, with test and config");
+  auto* language = create->add_option_group("language")->require_option(1);
+  language->add_option("--cpp", options.cpp, "In C++: its name, as my_env");
+  language->add_option("--python", options.python, "In Python: its name, as my_env");
+  create->add_option("--dir", options.create.directory, "Where to (default: ./NAME)");
+  create->callback([&] {
+    const bool cpp = options.python.empty();
+    options.create.language = cpp ? cli::EnvLanguage::cpp : cli::EnvLanguage::python;
+    options.create.name = cpp ? options.cpp : options.python;
+    code = cli::env_new(options.create);
+  });
+
+  auto* check = env->add_subcommand("check", "Play an environment hard and say what is wrong with it");
+  add_env_argument(check, options.argument);
+  check->add_option("--slots", options.check.slots, "Slots of the batch")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  check->add_option("--steps", options.check.steps, "Steps of the longest part")
+      ->capture_default_str()
+      ->check(CLI::Range(20, 100'000'000));
+  check->add_option("--seconds", options.check.seconds, "At most, for each part")->capture_default_str();
+  check->add_option("--timeout", options.check.call_timeout_seconds, "Seconds that a reset or step may take")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  check->add_option("--seed", options.check.seed, "Of actions and episodes")->capture_default_str();
+  check->callback([&] { code = cli::env_check(options.argument, options.check); });
+
+  auto* bench = env->add_subcommand("bench", "Measure an environment's steps per second, bare and through us");
+  add_env_argument(bench, options.argument);
+  bench->add_option("--slots", options.bench.slots, "Slots of the batch")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  bench->add_option("--seconds", options.bench.seconds, "Of each measurement")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  bench->add_flag("--json", options.json, "One line of JSON");
+  bench->callback([&] { code = cli::env_bench(options.argument, options.bench, options.json); });
+
+  auto* play = env->add_subcommand("play", "Write episodes as an animated PNG");
+  add_env_argument(play, options.argument);
+  play->add_option("--episodes", options.play.episodes, "How many")->capture_default_str();
+  play->add_option("--policy", options.play.policy, "random, or the directory of a run: its best weights, greedy")
+      ->capture_default_str();
+  play->add_option("--output", options.play.output, "The file")->capture_default_str();
+  play->add_option("--seed", options.play.seed, "Of the episodes, and of random actions")->capture_default_str();
+  play->add_option("--max-frames", options.play.max_frames, "The film stops there")->capture_default_str();
+  play->callback([&] { code = cli::env_play(options.argument, options.play); });
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app{"Qanat: distributed Q-learning"};
   app.set_version_flag("--version", std::string("qanat ") + cli::version + " (" + cli::commit + ")");
@@ -127,20 +209,11 @@ int parse_and_run(int argc, char** argv) {
   std::vector<std::string> overrides;
   add_config(app, config_file, overrides);
 
-  auto* env = app.add_subcommand("env", "About environments");
-  env->require_subcommand(1);
-  bool env_options = false;
-  auto* env_list = env->add_subcommand("list", "List the built-in environments");
-  env_list->add_flag("--options", env_options, "With the options of each, for env.options");
-  env_list->callback([&] { cli::print_environments(env_options); });
+  EnvOptions env;
+  add_env(app, env, code);
 
   app.add_subcommand("doctor", "What this machine offers: processor, GPU, libraries, and what is missing")
       ->callback([&] { code = cli::doctor(); });
-  std::vector<int> descriptors;
-  auto* serve = env->add_subcommand("serve", "");  // how env.isolate starts its processes
-  serve->group("");
-  serve->add_option("descriptors", descriptors)->required()->expected(3);
-  serve->callback([&] { cli::serve_environment(descriptors); });
 
   try {
     app.parse(argc, argv);

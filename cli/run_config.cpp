@@ -1,6 +1,7 @@
 #include "cli/run_config.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/config_reader.h"
 #include "core/error.h"
@@ -11,6 +12,8 @@
 
 namespace qanat::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 // Bytes a process takes before it holds anything of the run: code, libraries, sockets, buffers.
 constexpr std::uint64_t process_bytes = 40ULL << 20;
@@ -55,6 +58,23 @@ void check_together(const RunConfig& config) {
   if (!wrong.empty()) throw ConfigError(wrong);
 }
 
+// Paths in a file are meant from where it is, those of --set from where the command is given. Made absolute, they hold
+// in the run's own configuration and in processes that start elsewhere.
+void resolve_paths(const ConfigTree& tree, const std::string& file, RunConfig& config) {
+  const auto* section = tree.root().find("env");
+  const auto resolve = [&](const char* key, std::string& path) {
+    const auto* written = section != nullptr ? section->find(key) : nullptr;
+    const bool by_flag = written != nullptr && written->origin.source.starts_with("--set");
+    const fs::path from = by_flag ? fs::current_path() : fs::absolute(file).parent_path();
+    path = (path.empty() ? from : from / path).lexically_normal().string();
+  };
+  auto& env = config.env;
+  if (!env.plugin.empty()) resolve("plugin", env.plugin);
+  // The name of a program alone is looked for on the PATH.
+  if (env.python.find('/') != std::string::npos) resolve("python", env.python);
+  if (!env.gymnasium.empty()) resolve("python_path", env.python_path);
+}
+
 }  // namespace
 
 actors::AgentView RunConfig::agent_view() const {
@@ -82,6 +102,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   }();
   for (const auto& assignment : overrides) tree.set(assignment);
   read_config(tree, config);
+  resolve_paths(tree, path, config);
   check_together(config);
   return config;
 }

@@ -71,7 +71,9 @@ struct RunConfig {
   [[nodiscard]] double ratio_window() const;
 };
 
-// Reads, applies overrides in order, and checks what only the whole can tell. Throws ConfigError with every problem.
+// Reads, applies overrides in order, makes relative paths absolute (those of the file from its directory, those of
+// overrides from the working directory), and checks what only the whole can tell. Throws ConfigError with every
+// problem.
 [[nodiscard]] RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
 [[nodiscard]] RunConfig parse_run_config(const std::string& yaml, const std::string& source);
 

@@ -13,6 +13,8 @@ enum class DType : std::uint8_t { u8 = 0, i32 = 1, i64 = 2, f32 = 3, f64 = 4 };
 
 [[nodiscard]] std::size_t size_of(DType dtype);
 [[nodiscard]] std::string_view name_of(DType dtype);
+// Element `element` of an array that need not be aligned. For messages and pictures, not for hot paths.
+[[nodiscard]] double value_at(DType dtype, const std::byte* bytes, std::size_t element);
 
 // One named column: what a single step holds of it. An empty shape is a scalar.
 struct TensorSpec {

@@ -17,7 +17,12 @@ void AtariConfig::describe(ConfigVisitor& v) {
 }
 
 void EnvConfig::describe(ConfigVisitor& v) {
-  v.field("id", id, "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout.");
+  v.field("id", id,
+          "The environment: a built-in id such as CartPole-v1, catch or MinAtar/breakout. With plugin: which of its "
+          "environments; may be left out when it holds one.");
+  v.field("plugin", plugin,
+          "A shared object with environments (docs/environments.md), relative to the configuration file. It is loaded "
+          "into the processes that step it; actors on other hosts look for it at the same path.");
   v.field("options", options, "The environment's own options, as key=value,key=value.");
   v.field("max_episode_steps", max_episode_steps,
           "Steps after which an episode is truncated; 0 keeps the environment's own limit.", {.low = 0});
@@ -25,6 +30,10 @@ void EnvConfig::describe(ConfigVisitor& v) {
           "Instead of id: a registered Gymnasium id such as ALE/Pong-v5, or MODULE:ID, which imports MODULE first. It "
           "runs in Python processes that Qanat starts and watches over.");
   v.field("python", python, "The Python (3.10 or newer, with numpy and gymnasium) for env.gymnasium.");
+  v.field(
+      "python_path", python_path,
+      "Folder in which Python looks for MODULE first, relative to the configuration file; left out: the file's own. "
+      "The working directory comes next.");
   v.field("kwargs", kwargs, "Arguments for gymnasium.make as a JSON object, such as {\"map_name\": \"8x8\"}.");
   v.field("vectorization", vectorization,
           "entry_point: the id's own vector class. slots: single environments, stepped one after the other, each with "

@@ -1,8 +1,9 @@
-// The built-in environments by name.
+// Environments by name: the built-in ones, those of plug-ins, those in Python.
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstdlib>
+#include <utility>
 
 #include "core/edit_distance.h"
 #include "core/error.h"
@@ -10,6 +11,7 @@
 #include "envs/games/games.h"
 #include "envs/host/launch.h"
 #include "envs/host/serve.h"
+#include "envs/plugin.h"
 #include "envs/vector_env.h"
 
 namespace qanat::envs {
@@ -47,29 +49,45 @@ const qanat_env_table* builtin_table(std::string_view id) {
 
 namespace {
 
-const qanat_env_table& named_table(const EnvConfig& config) {
-  if (const qanat_env_table* table = builtin_table(config.id)) return *table;
-  const std::vector<std::string> ids = builtin_ids();
-  const auto distance = [word = lower(config.id)](const std::string& id) {
-    return edit_distance(word, lower(id)).whole;
-  };
-  const auto nearest = std::min_element(
-      ids.begin(), ids.end(), [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
+std::string list_of(const std::vector<std::string>& ids) {
   std::string list;
   for (const std::string& id : ids) list += (list.empty() ? "" : ", ") + id;
-  throw ConfigError(text("unknown environment \"", config.id, "\"; nearest: ", *nearest, "; built in: ", list));
+  return list;
 }
 
-EnvHandle open_env(const EnvConfig& config, std::size_t slots) {
-  if (!config.gymnasium.empty()) {
-    if (config.id != EnvConfig{}.id) {
-      throw ConfigError(text("two environments are named, env.id ", config.id, " and env.gymnasium ", config.gymnasium,
-                             ": leave one out"));
-    }
-    return host::open_gymnasium(config, slots);
+// Precondition: ids is not empty.
+std::string nearest(const std::string& wanted, const std::vector<std::string>& ids) {
+  const auto distance = [word = lower(wanted)](const std::string& id) { return edit_distance(word, lower(id)).whole; };
+  return *std::min_element(ids.begin(), ids.end(),
+                           [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
+}
+
+const qanat_env_table& table_in_plugin(const EnvConfig& config) {
+  const auto held = load_plugin(config.plugin);
+  if (config.id.empty() && held.size() == 1) return *held.front();
+  std::vector<std::string> ids;
+  for (const auto* table : held) {
+    if (config.id == table->id) return *table;
+    ids.emplace_back(table->id);
   }
-  const qanat_env_table& table = named_table(config);
-  return config.isolate ? host::open_isolated(config, slots) : create_env(table, config, slots);
+  if (config.id.empty()) {
+    throw ConfigError(
+        text("plug-in ", config.plugin, " holds ", held.size(), " environments: name one by env.id: ", list_of(ids)));
+  }
+  throw ConfigError(text("plug-in ", config.plugin, " has no environment \"", config.id,
+                         "\"; nearest: ", nearest(config.id, ids), "; it holds: ", list_of(ids)));
+}
+
+const qanat_env_table& named_table(const EnvConfig& config) {
+  if (!config.plugin.empty()) return table_in_plugin(config);
+  if (const qanat_env_table* table = builtin_table(config.id)) return *table;
+  const std::vector<std::string> ids = builtin_ids();
+  if (config.id.empty()) {
+    throw ConfigError(text("no environment is named: set env.id to one built in (", list_of(ids),
+                           "), env.plugin to a shared object, or env.gymnasium to a Gymnasium id"));
+  }
+  throw ConfigError(text("unknown environment \"", config.id, "\"; nearest: ", nearest(config.id, ids),
+                         "; built in: ", list_of(ids)));
 }
 
 }  // namespace
@@ -81,9 +99,25 @@ EnvHandle open_requested(const host::Request& request, std::size_t slots) {
   };
   EnvConfig config;
   config.id = value("id");
+  config.plugin = value("plugin");
   config.options = value("options");
   config.max_episode_steps = std::strtoll(value("max_episode_steps").c_str(), nullptr, 10);
   return create_env(named_table(config), config, slots);
+}
+
+EnvHandle open_env(const EnvConfig& config, std::size_t slots) {
+  if (!config.gymnasium.empty()) {
+    for (const auto& [key, value] : {std::pair("env.id", config.id), std::pair("env.plugin", config.plugin)}) {
+      if (value.empty()) continue;
+      throw ConfigError(text("two environments are named, ", key, " ", value, " and env.gymnasium ", config.gymnasium,
+                             ": leave one out"));
+    }
+    return host::open_gymnasium(config, slots);
+  }
+  // One that is not trusted is not even loaded here.
+  if (config.isolate && !config.plugin.empty()) return host::open_isolated(config, slots);
+  const qanat_env_table& table = named_table(config);
+  return config.isolate ? host::open_isolated(config, slots) : create_env(table, config, slots);
 }
 
 std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cassert>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <utility>
 
@@ -46,6 +48,22 @@ bool all_finite(DType dtype, std::span<const std::byte> bytes) {
   return true;
 }
 
+// Calls into the environment. No exception may cross the C interface, but one that does is an error like any other.
+template <class Call>
+bool succeeds(qanat_env_error& error, Call&& call) {
+  const auto say = [&](const char* what) {
+    std::snprintf(error.message, sizeof error.message, "an exception crossed the C interface: %s", what);
+    return false;
+  };
+  try {
+    return call(&error) == QANAT_ENV_OK;
+  } catch (const std::exception& thrown) {
+    return say(thrown.what());
+  } catch (...) {
+    return say("not a std::exception");
+  }
+}
+
 // What this class adds to an environment's own snapshot.
 struct SnapshotHead {
   static constexpr std::uint64_t right_magic = 0x31766e6574616e71;  // "qanatev1" in memory
@@ -79,10 +97,11 @@ EnvHandle create_env(const qanat_env_table& given, const EnvConfig& config, std:
   create.max_episode_steps = config.max_episode_steps;
   qanat_env_error error = empty_error();
   qanat_env* env = nullptr;
-  if (table.create(&create, &env, &error) != QANAT_ENV_OK || env == nullptr) {
+  if (!succeeds(error, [&](auto* e) { return table.create(&create, &env, e); })) {
     error.message[sizeof error.message - 1] = '\0';
     throw ConfigError(text("environment ", table.id, " with options \"", config.options, "\": ", error.message));
   }
+  if (env == nullptr) throw InputError(text("environment ", table.id, ": its create() succeeded and made none"));
   return {table, env};
 }
 
@@ -140,7 +159,9 @@ void VectorEnv::reset(std::span<const std::uint64_t> seeds) {
   for (std::size_t slot = 0; slot < slots_; ++slot) clear_results(slot);
   std::fill(resetting_.begin(), resetting_.end(), std::uint8_t{0});
   qanat_env_error error = empty_error();
-  if (env_.table().reset(env_.get(), seeds_.data(), nullptr, &buffers_, &error) != QANAT_ENV_OK) fail("reset", error);
+  if (!succeeds(error, [&](auto* e) { return env_.table().reset(env_.get(), seeds_.data(), nullptr, &buffers_, e); })) {
+    fail("reset", error);
+  }
   check_finite_observations();
   started_ = true;
 }
@@ -154,8 +175,10 @@ void VectorEnv::reset_slot(std::size_t slot, std::uint64_t seed) {
   std::vector<std::uint8_t> which(slots_);
   which[slot] = 1;
   qanat_env_error error = empty_error();
-  if (env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, &error) != QANAT_ENV_OK)
+  if (!succeeds(error,
+                [&](auto* e) { return env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, e); })) {
     fail("reset", error);
+  }
   check_finite_observations();
   started_ = true;
 }
@@ -223,7 +246,8 @@ void VectorEnv::step_raw(const void* actions) {
   for (std::size_t slot = 0; slot < slots_; ++slot) stepped_[slot] = resetting_[slot] == 0 ? 1 : 0;
   std::fill(resetting_.begin(), resetting_.end(), std::uint8_t{0});
   qanat_env_error error = empty_error();
-  if (env_.table().step(env_.get(), actions, &buffers_, &error) != QANAT_ENV_OK) fail("step", error);
+  if (!succeeds(error, [&](auto* e) { return env_.table().step(env_.get(), actions, &buffers_, e); }))
+    fail("step", error);
   check_results();
   actions_ = nullptr;
   count_episodes();
@@ -321,7 +345,12 @@ std::vector<std::byte> VectorEnv::snapshot(std::size_t slot) const {
   if (!spec_.can_snapshot) throw RunError(text("environment ", spec_.id, " cannot be snapshot"));
   std::size_t size = 0;
   qanat_env_error error = empty_error();
-  if (env_.table().snapshot(env_.get(), slot, nullptr, 0, &size, &error) != QANAT_ENV_OK) fail("snapshot", error);
+  const auto take = [&](void* out, std::size_t capacity, std::size_t* needed) {
+    if (!succeeds(error, [&](auto* e) { return env_.table().snapshot(env_.get(), slot, out, capacity, needed, e); })) {
+      fail("snapshot", error);
+    }
+  };
+  take(nullptr, 0, &size);
   SnapshotHead head;
   head.seed = seeds_[slot];
   head.episode_return = returns_[slot];
@@ -329,9 +358,7 @@ std::vector<std::byte> VectorEnv::snapshot(std::size_t slot) const {
   std::vector<std::byte> bytes(sizeof head + size);
   std::memcpy(bytes.data(), &head, sizeof head);
   std::size_t written = 0;
-  if (env_.table().snapshot(env_.get(), slot, bytes.data() + sizeof head, size, &written, &error) != QANAT_ENV_OK) {
-    fail("snapshot", error);
-  }
+  take(bytes.data() + sizeof head, size, &written);
   if (written != size) throw RunError(text("environment ", spec_.id, ": its snapshot changed size while being taken"));
   return bytes;
 }
@@ -350,7 +377,9 @@ void VectorEnv::restore(std::size_t slot, std::span<const std::byte> bytes) {
   if (head.episode_length < 0 || !std::isfinite(head.episode_return)) refuse("impossible episode counts");
   qanat_env_error error = empty_error();
   const auto rest = bytes.subspan(sizeof head);
-  if (env_.table().restore(env_.get(), slot, rest.data(), rest.size(), &buffers_, &error) != QANAT_ENV_OK) {
+  if (!succeeds(error, [&](auto* e) {
+        return env_.table().restore(env_.get(), slot, rest.data(), rest.size(), &buffers_, e);
+      })) {
     started_ = false;
     error.message[sizeof error.message - 1] = '\0';
     refuse(error.message);
@@ -368,7 +397,12 @@ std::vector<std::uint8_t> VectorEnv::render(std::size_t slot, int& height, int& 
   std::int32_t h = 0;
   std::int32_t w = 0;
   qanat_env_error error = empty_error();
-  if (env_.table().render(env_.get(), slot, nullptr, 0, &h, &w, &error) != QANAT_ENV_OK) fail("render", error);
+  const auto draw = [&](std::uint8_t* out, std::size_t capacity) {
+    if (!succeeds(error, [&](auto* e) { return env_.table().render(env_.get(), slot, out, capacity, &h, &w, e); })) {
+      fail("render", error);
+    }
+  };
+  draw(nullptr, 0);
   constexpr std::int32_t largest = 8192;
   if (h < 1 || w < 1 || h > largest || w > largest) {
     throw RunError(text("environment ", spec_.id, ": a picture of ", h, " x ", w));
@@ -376,8 +410,7 @@ std::vector<std::uint8_t> VectorEnv::render(std::size_t slot, int& height, int& 
   std::vector<std::uint8_t> picture(3 * static_cast<std::size_t>(h) * static_cast<std::size_t>(w));
   height = h;
   width = w;
-  if (env_.table().render(env_.get(), slot, picture.data(), picture.size(), &h, &w, &error) != QANAT_ENV_OK)
-    fail("render", error);
+  draw(picture.data(), picture.size());
   if (h != height || w != width) throw RunError(text("environment ", spec_.id, ": its picture changed size"));
   return picture;
 }

@@ -58,12 +58,16 @@ struct AtariConfig {
   void describe(ConfigVisitor& v);
 };
 
+// Names one environment: `id` alone is a built-in; with `plugin` one of those in that shared object; `gymnasium` one in
+// Python.
 struct EnvConfig {
-  std::string id = "CartPole-v1";
+  std::string id = {};                 // with plugin: may be empty when it holds one environment
+  std::string plugin = {};             // path of a shared object
   std::string options = {};            // "key=value,key=value"
   std::int64_t max_episode_steps = 0;  // 0: the environment's own
   std::string gymnasium = {};
   std::string python = "python3";
+  std::string python_path = {};
   std::string kwargs = {};
   std::string vectorization = "auto";
   std::string channels = "auto";
@@ -176,9 +180,12 @@ class VectorEnv {
   const void* actions_ = nullptr;  // of the step under way, for error texts
 };
 
-// The environment that the configuration names. Its actions are Discrete: other kinds are numbered through (see
-// envs/discrete_actions.h). Throws ConfigError: when a built-in is unknown, naming the nearest id and all there are;
-// when two environments are named; when it cannot be made.
+// The environment that config names, as it is: its actions may be several numbers. Throws ConfigError naming the
+// nearest id and all there are when it is unknown, when none is named or two are; as load_plugin (envs/plugin.h),
+// create_env and the Python host do (envs/host/launch.h).
+[[nodiscard]] EnvHandle open_env(const EnvConfig& config, std::size_t slots);
+
+// open_env with its actions numbered (envs/discrete_actions.h), as agents want them. Throws as both.
 [[nodiscard]] std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots);
 
 [[nodiscard]] std::vector<std::string> builtin_ids();

@@ -61,6 +61,7 @@ EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
   options.id = config.gymnasium;
   options.arguments = {config.python, python_host()};
   options.request.insert({{"id", config.gymnasium},
+                          {"path", config.python_path},
                           {"kwargs", config.kwargs},
                           {"vectorization", config.vectorization},
                           {"channels", config.channels},
@@ -72,9 +73,9 @@ EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
 
 EnvHandle open_isolated(const EnvConfig& config, std::size_t slots) {
   HostOptions options = common(config, slots);
-  options.id = config.id;
+  options.id = config.id.empty() ? config.plugin : config.id;
   options.arguments = {own_program(), "env", "serve"};
-  options.request.insert({{"id", config.id}, {"options", config.options}});
+  options.request.insert({{"id", config.id}, {"plugin", config.plugin}, {"options", config.options}});
   return create_hosted(std::move(options));
 }
 

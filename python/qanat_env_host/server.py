@@ -44,6 +44,8 @@ def serve(memory_file, source, sink):
 
 
 def make(request):
+    if request["path"]:
+        sys.path.insert(1, request["path"])
     # Imported here so that a missing package is told like any other refusal.
     try:
         import numpy  # noqa: F401

@@ -1,6 +1,4 @@
 // What goes wrong in an environment or in what it is handed: every case is an Error that says where.
-#include <dlfcn.h>
-
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -322,38 +320,6 @@ TEST_CASE("C interface: broken specs are refused with the field") {
              Contains("action bounds"));
   CHECK_THAT(broken([] { hostile_spec.max_episode_steps = -1; }), Contains("max_episode_steps"));
   CHECK_THAT(broken([] { hostile_spec.metric_count = 1; }), Contains("1 metrics"));
-}
-
-TEST_CASE("plug-ins: a shared object built from the public headers alone holds two environments") {
-  void* library = dlopen(QANAT_TEST_PLUGIN, RTLD_NOW | RTLD_LOCAL);
-  REQUIRE(library != nullptr);
-  const auto api = reinterpret_cast<decltype(&qanat_env_api)>(dlsym(library, "qanat_env_api"));
-  REQUIRE(api != nullptr);
-  REQUIRE(api(0) != nullptr);
-  REQUIRE(api(1) != nullptr);
-  CHECK(api(2) == nullptr);
-  CHECK(std::string(api(0)->id) == "coin");
-  {
-    VectorEnv env(*api(0), {.id = "coin", .options = "sides=3"}, 4);
-    CHECK(env.spec().action.n == 3);
-    env.reset(std::vector<std::uint64_t>{1, 2, 3, 4});
-    for (int step = 1; step <= 30; ++step) {
-      Actions guesses(4);
-      for (std::size_t slot = 0; slot < 4; ++slot) {
-        float shown = 0;
-        std::memcpy(&shown, env.observation(0).data() + slot * sizeof shown, sizeof shown);
-        guesses[slot] = static_cast<std::int32_t>(shown);
-      }
-      env.step(guesses);
-      for (std::size_t slot = 0; slot < 4; ++slot) {
-        CHECK(env.rewards()[slot] == 1);
-        CHECK(env.truncated()[slot] == (step % 10 == 0));
-      }
-    }
-    VectorEnv six(*api(1), {.id = "six-sided"}, 1);
-    CHECK(six.spec().action.n == 6);
-  }
-  dlclose(library);
 }
 
 TEST_CASE("random.hpp: the same sequence as the core's generator") {

@@ -41,6 +41,7 @@ THIRD_PARTY = {
     r"xxhash\.h": r"core/\w+\.cpp",
     r"CLI/": r"cli/main\.cpp",
     r"nlohmann/": r"(core/\w+\.cpp|core/config_values\.h|(learner|cli)/\w+\.cpp)",
+    r"zlib\.h": r"core/animation\.cpp",
     r"hwy/": r"(nn/cpu|replay)/[\w-]+\.(cpp|h)",
     r"(cuda|cublas|cudnn|cooperative_groups)\w*\.h": r"nn/cuda/.*",
 }

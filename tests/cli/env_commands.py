@@ -1,0 +1,133 @@
+"""`qanat env ...` as a user has it: exit codes and words.
+
+usage: env_commands.py PROGRAM BROKEN COIN: the program, the plug-in with one environment a fault, and a sound one with
+two environments.
+"""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROGRAM, BROKEN, COIN = sys.argv[1:4]
+
+
+def qanat(*arguments, cwd, code=0):
+    done = subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=120)
+    assert done.returncode == code, f"{arguments}: exit code {done.returncode}, wanted {code}\n{done.stdout}"
+    return done.stdout
+
+
+def wanted(text, *parts):
+    for part in parts:
+        assert part in text, f"{part!r} is not in\n{text}"
+
+
+def check_names_faults(folder):
+    """A sound environment gives 0, a broken one 1; a crash and a hang are faults like others."""
+    broken = lambda name, *more, code=1: qanat("env", "check", BROKEN, "--set", f"env.id={name}", "--steps", 200, *more,
+                                               cwd=folder, code=code)
+    wanted(broken("sound", code=0), "no fault found", "200 steps of 8 slots", "picture: 4 x 4")
+    wanted(broken("range"), "FAULT range:", "1 kind of fault")
+    wanted(broken("crash"), "FAULT crash:", "signal 6", "in step, step 10 of the batch")
+    wanted(broken("hang", "--timeout", 0.2), "FAULT hang:", "in step, step 10 of the batch", "at most 0.2 s")
+    wanted(broken("slow", "--timeout", 0.05), "FAULT timeout:", "step 10 of the batch")
+    wanted(broken("destroy-null"), "FAULT crash:", "signal 11")
+    wanted(broken("throws"), "FAULT exception:", "the dragon is loose")
+
+
+def check_takes_ids_plugins_and_configurations(folder):
+    wanted(qanat("env", "check", "catch", "--steps", 100, cwd=folder), "no fault found")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "libcoin.so").symlink_to(COIN)
+    (folder / "sub" / "coin.yaml").write_text("env:\n  plugin: libcoin.so\n  id: coin\n  options: sides=3\n")
+    wanted(qanat("env", "check", "sub/coin.yaml", "--steps", 100, cwd=folder), "discrete, 3", "no fault found")
+    wanted(qanat("env", "check", COIN, "--set", "env.id=coin", "--set", "env.options=sides=4", "--steps", 100,
+                 cwd=folder), "discrete, 4")
+    wanted(qanat("env", "check", COIN, cwd=folder, code=2), "holds 2 environments", "coin, six-sided")
+    wanted(qanat("env", "check", "libnone.so", cwd=folder, code=2), "libnone.so", "no such file")
+    wanted(qanat("env", "check", "cartpole", cwd=folder, code=2), "nearest: CartPole-v1")
+
+
+def a_run_keeps_the_plugins_path(folder):
+    """Trained from another directory than the configuration's; the run's own configuration names the file for all."""
+    (folder / "config").mkdir()
+    (folder / "config" / "libcoin.so").symlink_to(COIN)
+    (folder / "config" / "coin.yaml").write_text(
+        "name: coin\nenv:\n  plugin: ./libcoin.so\n  id: coin\nnetwork:\n  preset: mlp\n  hidden: [16]\n"
+        "replay:\n  capacity_steps: 10000\n  min_size: 200\nactors:\n  count: 1\n  slots: 4\n"
+        "stop:\n  updates: 200\nevaluation:\n  final_episodes: 10\n")
+    (folder / "elsewhere").mkdir()
+    qanat("train", "../config/coin.yaml", cwd=folder / "elsewhere")
+    saved = (folder / "elsewhere" / "runs" / "coin" / "config.yaml").read_text()
+    wanted(saved, f"plugin: {folder / 'config' / 'libcoin.so'}")
+    wanted(qanat("evaluate", "elsewhere/runs/coin", cwd=folder), "over 10 episodes")
+
+
+def bench_gives_rates(folder):
+    line = json.loads(qanat("env", "bench", "CartPole-v1", "--slots", 4, "--seconds", 0.2, "--json", cwd=folder))
+    assert line["env"] == "CartPole-v1" and line["slots"] == 4
+    for kind in ("bare", "vectorised"):
+        assert line[f"{kind}_env_steps_per_second"] > 10_000
+        assert line[f"{kind}_env_steps_per_cpu_second"] >= line[f"{kind}_env_steps_per_second"] * 0.9
+    wanted(qanat("env", "bench", "MinAtar/breakout", "--seconds", 0.1, cwd=folder), "bare, by the C table", "VectorEnv")
+
+
+def png_chunks(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at = 8
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at:at + 4])
+        yield data[at + 4:at + 8].decode(), data[at + 8:at + 8 + size]
+        at += 12 + size
+
+
+def play_films_what_can_be_seen(folder):
+    wanted(qanat("env", "play", "catch", "--episodes", 2, "--output", "a.png", cwd=folder), "render()", "episode 2",
+           "9 steps")
+    chunks = list(png_chunks(folder / "a.png"))
+    (frames,) = struct.unpack(">I", dict(chunks)["acTL"][:4])
+    assert frames == 18 == sum(kind == "fcTL" for kind, _ in chunks)
+    qanat("env", "play", "catch", "--episodes", 2, "--output", "b.png", cwd=folder)
+    assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes(), "the same seed, another film"
+    wanted(qanat("env", "play", "MinAtar/breakout", "--episodes", 50, "--max-frames", 20, "--output", "c.png",
+                 cwd=folder), "20 frames", "cut after")
+    wanted(qanat("env", "play", "catch-pixels", "--output", "d.png", cwd=folder), "episode 1")
+    wanted(qanat("env", "play", "CartPole-v1", cwd=folder, code=2), "cannot be shown", "no render()")
+    wanted(qanat("env", "play", "catch", "--policy", "nowhere", cwd=folder, code=2), "random or the directory of a run")
+
+
+def new_writes_once(folder):
+    made = qanat("env", "new", "--cpp", "my_env", cwd=folder)
+    wanted(made, "my_env/my_env.cpp", "my_env/CMakeLists.txt", "my_env/my_env.yaml", "cmake -S my_env")
+    source = (folder / "my_env" / "my_env.cpp").read_text()
+    wanted(source, "class MyEnv", 'id = "my_env"')
+    assert "@" not in source, "a key was not filled in"
+    wanted(qanat("env", "new", "--cpp", "my_env", cwd=folder, code=2), "is there already and is not overwritten")
+    wanted(qanat("env", "new", "--cpp", "other", "--dir", "my_env", cwd=folder, code=2), "CMakeLists.txt is there")
+    assert not (folder / "my_env" / "other.cpp").exists(), "written in part"
+    wanted(qanat("env", "new", "--python", "my_game", "--dir", "deep/er", cwd=folder), "deep/er/my_game.py")
+    wanted(qanat("env", "new", "--python", "My", cwd=folder, code=2), "begin with a letter a to z")
+    qanat("env", "new", cwd=folder, code=2)
+    # The one command at its top builds it, and strictly.
+    command = next(line.removeprefix("//   ") for line in source.splitlines() if "g++" in line)
+    subprocess.run(command.replace("g++", "g++ -Wall -Wextra -Wpedantic -Werror").split(), cwd=folder / "my_env",
+                   check=True)
+    wanted(qanat("env", "check", "my_env/my_env.yaml", "--steps", 200, cwd=folder), "no fault found")
+
+
+def main():
+    for test in (check_names_faults, check_takes_ids_plugins_and_configurations, a_run_keeps_the_plugins_path,
+                 bench_gives_rates, play_films_what_can_be_seen, new_writes_once):
+        with tempfile.TemporaryDirectory(prefix="qanat-env-") as folder:
+            test(Path(os.path.realpath(folder)))
+        print(f"passed: {test.__name__}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,9 @@ def main():
     sys.path.insert(1, os.getcwd())
     if sys.version_info < (3, 10):
         sys.exit(f"env.python is Python {sys.version.split()[0]} ({sys.executable}), 3.10 or newer wanted")
+    # Several of these share a machine: numpy's libraries get one thread each unless the user says otherwise.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     from qanat_env_host.server import serve
 
     memory, source, sink = map(int, sys.argv[1:4])

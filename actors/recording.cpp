@@ -56,7 +56,9 @@ std::int32_t random_action(const envs::VectorEnv& env, Rng& rng) {
 }
 
 Recording record_random(const RecordingOptions& options) {
-  const auto env = envs::make(options.play.environment, 1);
+  auto config = options.play.environment;
+  config.evaluation = true;  // as a network's episodes are: whole, for their raw returns
+  const auto env = envs::make(config, 1);
   static_cast<void>(schema_of(env->spec()));  // refuses actions that are not Discrete
   static_cast<void>(envs::picture_source(env->spec()));
   Recorder recorder(options);

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 PROGRAM, BROKEN, COIN = sys.argv[1:4]
@@ -83,8 +84,23 @@ def png_chunks(path):
     at = 8
     while at < len(data):
         (size,) = struct.unpack(">I", data[at:at + 4])
+        (crc,) = struct.unpack(">I", data[at + 8 + size:at + 12 + size])
+        assert crc == zlib.crc32(data[at + 4:at + 8 + size]), "a chunk's checksum is wrong"
         yield data[at + 4:at + 8].decode(), data[at + 8:at + 8 + size]
         at += 12 + size
+
+
+def pixels_of(chunks):
+    """The first frame of an RGB picture whose rows are differences from the row above: [height][width][3]."""
+    width, height = struct.unpack(">II", chunks["IHDR"][:8])
+    raw, above, rows = zlib.decompress(chunks["IDAT"]), bytes(3 * width), []
+    assert len(raw) == height * (3 * width + 1)
+    for y in range(height):
+        row = raw[y * (3 * width + 1):(y + 1) * (3 * width + 1)]
+        assert row[0] == 2
+        above = bytes((a + b) % 256 for a, b in zip(row[1:], above))
+        rows.append([tuple(above[i:i + 3]) for i in range(0, 3 * width, 3)])
+    return rows
 
 
 def play_films_what_can_be_seen(folder):
@@ -93,6 +109,14 @@ def play_films_what_can_be_seen(folder):
     chunks = list(png_chunks(folder / "a.png"))
     (frames,) = struct.unpack(">I", dict(chunks)["acTL"][:4])
     assert frames == 18 == sum(kind == "fcTL" for kind, _ in chunks)
+    # Catch begins with the ball in the top row and the paddle in the middle of the bottom row, and nothing else.
+    pixels = pixels_of(dict(reversed(chunks)))
+    cell = len(pixels) // 10
+    board = [[pixels[cell * row + cell // 2][cell * column + cell // 2] for column in range(5)] for row in range(10)]
+    background = board[5][0]
+    assert [c != background for c in board[9]] == [False, False, True, False, False]
+    assert sum(c != background for c in board[0]) == 1
+    assert all(c == background for row in board[1:9] for c in row)
     qanat("env", "play", "catch", "--episodes", 2, "--output", "b.png", cwd=folder)
     assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes(), "the same seed, another film"
     wanted(qanat("env", "play", "MinAtar/breakout", "--episodes", 50, "--max-frames", 20, "--output", "c.png",

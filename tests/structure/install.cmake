@@ -6,7 +6,7 @@ function(run)
   endif()
 endfunction()
 
-file(REMOVE_RECURSE ${PREFIX} ${PREFIX}-consumer)
+file(REMOVE_RECURSE ${PREFIX} ${PREFIX}-consumer ${PREFIX}-template)
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX})
 run(${PREFIX}/bin/qanat --version)
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/structure/consumer -B ${PREFIX}-consumer -G ${GENERATOR}
@@ -16,4 +16,13 @@ run(${CMAKE_COMMAND} --build ${PREFIX}-consumer)
 file(STRINGS ${PREFIX}-consumer/build.ninja includes REGEX "^ *INCLUDES = ")
 if(NOT includes MATCHES "${PREFIX}/include" OR includes MATCHES "${SOURCE}/include")
   message(FATAL_ERROR "the consumer was built with ${includes}")
+endif()
+
+# So must the template that the installed program writes.
+run(${PREFIX}/bin/qanat env new --cpp mine --dir ${PREFIX}-template)
+run(${CMAKE_COMMAND} -S ${PREFIX}-template -B ${PREFIX}-template/build -G ${GENERATOR})
+run(${CMAKE_COMMAND} --build ${PREFIX}-template/build)
+file(STRINGS ${PREFIX}-template/build/CMakeCache.txt found REGEX "^QANAT(_INCLUDE)?:")
+if(NOT found MATCHES "${PREFIX}/include" OR NOT found MATCHES "${PREFIX}/bin/qanat")
+  message(FATAL_ERROR "the template was built with ${found}")
 endif()

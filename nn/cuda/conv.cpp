@@ -47,12 +47,8 @@ cudnnMathType_t math_of(Precision precision) {
   return CUDNN_FMA_MATH;
 }
 
-struct Choice {
-  int algorithm = 0;
-  bool fused = false;
-};
-
 // What was found for a shape in this process: timings differ from run to run, and equal trainers shall give equal bits.
+template <class Choice>
 class Choices {
  public:
   template <class Find>
@@ -87,7 +83,7 @@ std::string describe(const ConvProblem& p) {
 
 // The fastest that ran and gives the same bits every time. `results` are sorted by time.
 template <class Results>
-int fastest(const Results& results, int count, const ConvProblem& problem, const char* what) {
+int fastest_backward(const Results& results, int count, const ConvProblem& problem, const char* what) {
   for (int i = 0; i < count; ++i) {
     const auto& r = results[static_cast<std::size_t>(i)];
     if (r.status == CUDNN_STATUS_SUCCESS && r.determinism == CUDNN_DETERMINISTIC) return static_cast<int>(r.algo);
@@ -138,33 +134,50 @@ struct Convolution::Descriptors {
   }
 };
 
-// The fastest algorithm of the call with bias and relu: the library's own search times another call, whose kernels
-// differ. Nothing when there is none, or no relu: the call without an activation knows one algorithm only.
-std::optional<int> Convolution::fastest_fused(const Dnn& dnn, const Descriptors& d, const ConvProblem& problem,
-                                              const ForwardBuffers& buffers) {
-  if (!problem.relu) return std::nullopt;
+namespace {
+
+// Median of a few timings of `launch`, in milliseconds of three launches; nothing when it fails.
+template <class Launch>
+std::optional<float> time_of(cudaStream_t stream, Launch launch) {
+  if (!launch()) return std::nullopt;
+  const Event start(Event::Kind::timed), end(Event::Kind::timed);
+  std::array<float, 5> times;
+  for (float& time : times) {
+    start.record(stream);
+    for (int i = 0; i < 3; ++i) launch();
+    end.record(stream);
+    end.synchronize();
+    time = end.since(start);
+  }
+  std::nth_element(times.begin(), times.begin() + 2, times.end());
+  return times[2];
+}
+
+}  // namespace
+
+// Of one call with bias and relu, and of the convolution with a pass of our own after it, each with every algorithm:
+// the library's search times the bare convolution only, and the call with relu runs other kernels, some of them slow.
+Convolution::Choice Convolution::fastest_forward(const Dnn& dnn, const ForwardBuffers& buffers) {
   cudaStream_t stream = nullptr;
   QANAT_CUDA(cudnnGetStream(dnn, &stream));
-  const Event start(Event::Kind::timed), end(Event::Kind::timed);
-  std::optional<int> best;
+  Choice best{.algorithm = -1};
   float best_time = 0;
-  for (const cudnnConvolutionFwdAlgo_t algorithm :
-       {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM}) {  // deterministic
-    const auto launch = [&] { return d.run_fused(dnn, algorithm, buffers); };
-    if (launch() != CUDNN_STATUS_SUCCESS) continue;
-    std::array<float, 5> times;
-    for (float& time : times) {
-      start.record(stream);
-      for (int i = 0; i < 3; ++i) QANAT_CUDA(launch());
-      end.record(stream);
-      end.synchronize();
-      time = end.since(start);
+  for (const bool fused : {true, false}) {
+    if (fused && !problem_.relu) continue;  // without an activation the call knows one algorithm only
+    // Plain sums of products: no transforms, whose rounding is worse.
+    for (const int algorithm : {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                                CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_GEMM}) {
+      const auto launch = [&] {
+        return (fused ? descriptors_->run_fused(dnn, algorithm, buffers) : run_plain(dnn, algorithm, buffers)) ==
+               CUDNN_STATUS_SUCCESS;
+      };
+      const auto time = time_of(stream, launch);
+      if (!time || (best.algorithm >= 0 && *time >= best_time)) continue;
+      best = {.algorithm = algorithm, .fused = fused};
+      best_time = *time;
     }
-    std::nth_element(times.begin(), times.begin() + 2, times.end());
-    if (best && times[2] >= best_time) continue;
-    best = algorithm;
-    best_time = times[2];
   }
+  if (best.algorithm < 0) throw SystemError(text("cuDNN has no algorithm for ", describe(problem_)));
   return best;
 }
 
@@ -180,8 +193,8 @@ Convolution::Convolution(Convolution&&) noexcept = default;
 
 Convolution::Convolution(const Dnn& dnn, Kind kind, const ConvProblem& problem)
     : problem_(problem), descriptors_(std::make_unique<Descriptors>(problem)) {
-  static Choices choices;
-  const Choice choice = choices.of(kind, problem, [&]() -> Choice {
+  static Choices<Choice> choices;
+  choice_ = choices.of(kind, problem, [&]() -> Choice {
     const Descriptors& d = *descriptors_;
     const ConvLayout& l = problem.layout;
     const std::size_t bytes = problem.precision == Precision::bf16 ? 2 : 4;
@@ -194,51 +207,49 @@ Convolution::Convolution(const Dnn& dnn, Kind kind, const ConvProblem& problem)
     int count = 0;
     if (kind == Kind::forward) {
       const auto bias = buffer(l.out_channels);
-      if (const auto fused = fastest_fused(dnn, d, problem, {in.data(), weight.data(), bias.data(), out.data()})) {
-        return {.algorithm = *fused, .fused = true};
-      }
-      std::array<cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT> found;
-      QANAT_CUDA(cudnnFindConvolutionForwardAlgorithmEx(
-          dnn, d.in.get(), in.data(), d.weight.get(), weight.data(), d.conv.get(), d.out.get(), out.data(),
-          static_cast<int>(found.size()), &count, found.data(), dnn.workspace(), Dnn::workspace_bytes));
-      return {.algorithm = fastest(found, count, problem, "forward pass")};
+      return fastest_forward(dnn, {in.data(), weight.data(), bias.data(), out.data()});
     }
     if (kind == Kind::data_gradient) {
       std::array<cudnnConvolutionBwdDataAlgoPerf_t, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT> found;
       QANAT_CUDA(cudnnFindConvolutionBackwardDataAlgorithmEx(
           dnn, d.weight.get(), weight.data(), d.out.get(), out.data(), d.conv.get(), d.in.get(), in.data(),
           static_cast<int>(found.size()), &count, found.data(), dnn.workspace(), Dnn::workspace_bytes));
-      return {.algorithm = fastest(found, count, problem, "data gradient")};
+      return {.algorithm = fastest_backward(found, count, problem, "data gradient")};
     }
     std::array<cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT> found;
     QANAT_CUDA(cudnnFindConvolutionBackwardFilterAlgorithmEx(
         dnn, d.in.get(), in.data(), d.out.get(), out.data(), d.conv.get(), d.weight.get(), weight.data(),
         static_cast<int>(found.size()), &count, found.data(), dnn.workspace(), Dnn::workspace_bytes));
-    return {.algorithm = fastest(found, count, problem, "weight gradient")};
+    return {.algorithm = fastest_backward(found, count, problem, "weight gradient")};
   });
-  algorithm_ = choice.algorithm;
-  fused_ = choice.fused;
 }
 
-void Convolution::forward(const Dnn& dnn, cudaStream_t stream, const void* in, const void* weight, const void* bias,
-                          void* out) const {
+cudnnStatus_t Convolution::run_plain(const Dnn& dnn, int algorithm, const ForwardBuffers& b) const {
   const Descriptors& d = *descriptors_;
-  const auto algorithm = static_cast<cudnnConvolutionFwdAlgo_t>(algorithm_);
   const float one = 1, zero = 0;
-  if (fused_) {
-    QANAT_CUDA(d.run_fused(dnn, algorithm_, {in, weight, bias, out}));
-    return;
-  }
-  QANAT_CUDA(cudnnConvolutionForward(dnn, &one, d.in.get(), in, d.weight.get(), weight, d.conv.get(), algorithm,
-                                     dnn.workspace(), Dnn::workspace_bytes, &zero, d.out.get(), out));
+  const cudnnStatus_t status =
+      cudnnConvolutionForward(dnn, &one, d.in.get(), b.in, d.weight.get(), b.weight, d.conv.get(),
+                              static_cast<cudnnConvolutionFwdAlgo_t>(algorithm), dnn.workspace(), Dnn::workspace_bytes,
+                              &zero, d.out.get(), b.out);
+  if (status != CUDNN_STATUS_SUCCESS) return status;
+  cudaStream_t stream = nullptr;
+  QANAT_CUDA(cudnnGetStream(dnn, &stream));
   const ConvLayout& l = problem_.layout;
   const std::int64_t pixels = problem_.samples * l.out_height * l.out_width;
   if (problem_.precision == Precision::bf16) {
-    add_bias(stream, static_cast<__nv_bfloat16*>(out), static_cast<const __nv_bfloat16*>(bias), pixels, l.out_channels,
-             problem_.relu);
+    add_bias(stream, static_cast<__nv_bfloat16*>(b.out), static_cast<const __nv_bfloat16*>(b.bias), pixels,
+             l.out_channels, problem_.relu);
   } else {
-    add_bias(stream, static_cast<float*>(out), static_cast<const float*>(bias), pixels, l.out_channels, problem_.relu);
+    add_bias(stream, static_cast<float*>(b.out), static_cast<const float*>(b.bias), pixels, l.out_channels,
+             problem_.relu);
   }
+  return status;
+}
+
+void Convolution::forward(const Dnn& dnn, const void* in, const void* weight, const void* bias, void* out) const {
+  const ForwardBuffers buffers{in, weight, bias, out};
+  QANAT_CUDA(choice_.fused ? descriptors_->run_fused(dnn, choice_.algorithm, buffers)
+                           : run_plain(dnn, choice_.algorithm, buffers));
 }
 
 void Convolution::data_gradient(const Dnn& dnn, const void* weight, const void* out_delta, void* in_delta,
@@ -246,16 +257,17 @@ void Convolution::data_gradient(const Dnn& dnn, const void* weight, const void* 
   const Descriptors& d = *descriptors_;
   const float one = 1, beta = accumulate ? 1.0f : 0.0f;
   QANAT_CUDA(cudnnConvolutionBackwardData(dnn, &one, d.weight.get(), weight, d.out.get(), out_delta, d.conv.get(),
-                                          static_cast<cudnnConvolutionBwdDataAlgo_t>(algorithm_), dnn.workspace(),
-                                          Dnn::workspace_bytes, &beta, d.in.get(), in_delta));
+                                          static_cast<cudnnConvolutionBwdDataAlgo_t>(choice_.algorithm),
+                                          dnn.workspace(), Dnn::workspace_bytes, &beta, d.in.get(), in_delta));
 }
 
 void Convolution::weight_gradient(const Dnn& dnn, const void* in, const void* out_delta, void* weight_delta) const {
   const Descriptors& d = *descriptors_;
   const float one = 1, zero = 0;
   QANAT_CUDA(cudnnConvolutionBackwardFilter(dnn, &one, d.in.get(), in, d.out.get(), out_delta, d.conv.get(),
-                                            static_cast<cudnnConvolutionBwdFilterAlgo_t>(algorithm_), dnn.workspace(),
-                                            Dnn::workspace_bytes, &zero, d.weight.get(), weight_delta));
+                                            static_cast<cudnnConvolutionBwdFilterAlgo_t>(choice_.algorithm),
+                                            dnn.workspace(), Dnn::workspace_bytes, &zero, d.weight.get(),
+                                            weight_delta));
 }
 
 }  // namespace qanat::nn::cuda

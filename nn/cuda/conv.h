@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 
 #include "nn/cuda/device.h"
 #include "nn/cuda/layout.h"
@@ -52,8 +51,7 @@ class Convolution {
   Convolution(Convolution&&) noexcept;
 
   // out := [relu] (in * weight + bias).
-  void forward(const Dnn& dnn, cudaStream_t stream, const void* in, const void* weight, const void* bias,
-               void* out) const;
+  void forward(const Dnn& dnn, const void* in, const void* weight, const void* bias, void* out) const;
   void data_gradient(const Dnn& dnn, const void* weight, const void* out_delta, void* in_delta, bool accumulate) const;
   void weight_gradient(const Dnn& dnn, const void* in, const void* out_delta, void* weight_delta) const;
 
@@ -65,13 +63,16 @@ class Convolution {
     const void* bias;
     void* out;
   };
-  static std::optional<int> fastest_fused(const Dnn& dnn, const Descriptors& descriptors, const ConvProblem& problem,
-                                          const ForwardBuffers& buffers);
+  struct Choice {
+    int algorithm = 0;
+    bool fused = false;  // forward: bias and relu are part of the library's call
+  };
+  Choice fastest_forward(const Dnn& dnn, const ForwardBuffers& buffers);
+  cudnnStatus_t run_plain(const Dnn& dnn, int algorithm, const ForwardBuffers& buffers) const;
 
   ConvProblem problem_;
   std::unique_ptr<Descriptors> descriptors_;
-  int algorithm_ = 0;
-  bool fused_ = false;  // forward: bias and relu are part of the library's call
+  Choice choice_;
 };
 
 }  // namespace qanat::nn::cuda

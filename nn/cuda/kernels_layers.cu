@@ -39,25 +39,24 @@ __global__ void add_bias_kernel(Eight<T>* to, const Eight<T>* bias, std::int64_t
   to[group] = x;
 }
 
-// value, delta: [rows][columns], rows apart as the shape says. A thread stays with eight columns and strides over rows;
-// the threads of a block that share columns add up in shared memory, the last block adds up the blocks, both in a fixed
-// order. blockDim.x is a multiple of the groups of columns in a block, gridDim.y covers the columns.
+// value, delta: [rows][columns], rows apart as the shape says. A block takes 32 columns (blockIdx.y) and a share of the
+// rows (blockIdx.x); a thread stays with eight columns. Threads add up in shared memory, the grid's last block adds up
+// the blocks, both in a fixed order.
 template <class T>
 __global__ void __launch_bounds__(mask_threads)
     mask_kernel(MaskShape shape, const T* value, T* delta, float* sums, float* scratch, unsigned* counter) {
-  __shared__ float part[8][mask_threads];
-  const std::int64_t groups = shape.columns / 8;
-  const std::int64_t block_groups = groups < mask_threads ? groups : mask_threads;
-  const std::int64_t lanes = mask_threads / block_groups;  // threads that share columns
-  const std::int64_t lane = threadIdx.x / block_groups;
-  const std::int64_t group = blockIdx.y * block_groups + threadIdx.x % block_groups;
+  __shared__ float part[mask_threads / 4][33];
+  const unsigned lane = threadIdx.x / 4;
+  const std::int64_t column = blockIdx.y * std::int64_t{32} + threadIdx.x % 4 * 8;
   float sum[8] = {};
-  if (lane < lanes && group < groups) {
-    for (std::int64_t r = blockIdx.x * lanes + lane; r < shape.rows; r += gridDim.x * lanes) {
-      auto* at = reinterpret_cast<Eight<T>*>(delta + r * shape.delta_row + group * 8);
+  if (column < shape.columns) {
+#pragma unroll 4
+    for (std::int64_t r = blockIdx.x * std::int64_t{mask_threads / 4} + lane; r < shape.rows;
+         r += gridDim.x * std::int64_t{mask_threads / 4}) {
+      auto* at = reinterpret_cast<Eight<T>*>(delta + r * shape.delta_row + column);
       Eight<T> d = *at;
       if (value != nullptr) {
-        const Eight<T> v = *reinterpret_cast<const Eight<T>*>(value + r * shape.value_row + group * 8);
+        const Eight<T> v = *reinterpret_cast<const Eight<T>*>(value + r * shape.value_row + column);
         for (int i = 0; i < 8; ++i) {
           if (!(widen(v.at[i]) > 0)) d.at[i] = narrow<T>(0.0f);
         }
@@ -67,24 +66,30 @@ __global__ void __launch_bounds__(mask_threads)
     }
   }
   if (sums == nullptr) return;
-  for (int i = 0; i < 8; ++i) part[i][threadIdx.x] = sum[i];
+  for (int i = 0; i < 8; ++i) part[lane][threadIdx.x % 4 * 8 + i] = sum[i];
   __syncthreads();
-  const std::int64_t block_columns = 8 * block_groups;
-  for (std::int64_t c = threadIdx.x; c < block_columns; c += blockDim.x) {
-    float total = 0;
-    for (std::int64_t l = 0; l < lanes; ++l) total += part[c % 8][l * block_groups + c / 8];
-    const std::int64_t column = blockIdx.y * block_columns + c;
-    if (column < shape.columns) scratch[blockIdx.x * shape.columns + column] = total;
+  // Eight threads a column, each an eighth of the lanes.
+  const unsigned eighth = threadIdx.x % 8, own = threadIdx.x / 8;
+  float total = 0;
+  for (unsigned l = eighth; l < mask_threads / 4; l += 8) total += part[l][own];
+  for (int step = 4; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
+  const std::int64_t own_column = blockIdx.y * std::int64_t{32} + own;
+  const bool stores = eighth == 0 && own_column < shape.columns;
+  if (gridDim.x == 1) {
+    if (stores) sums[own_column] = total;
+    return;
   }
+  if (stores) scratch[blockIdx.x * shape.columns + own_column] = total;
   if (!last_block(counter)) return;
-  // One warp a column.
-  for (std::int64_t c = threadIdx.x / 32; c < shape.columns; c += blockDim.x / 32) {
-    float total = 0;
-    for (unsigned block = threadIdx.x % 32; block < gridDim.x; block += 32) {
-      total += __ldcg(scratch + block * shape.columns + c);
+  for (std::int64_t first = 0; first < shape.columns; first += mask_threads / 8) {
+    const std::int64_t c = first + own;
+    total = 0;
+    if (c < shape.columns) {
+#pragma unroll 4
+      for (unsigned block = eighth; block < gridDim.x; block += 8) total += __ldcg(scratch + block * shape.columns + c);
     }
-    for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
-    if (threadIdx.x % 32 == 0) sums[c] = total;
+    for (int step = 4; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
+    if (c < shape.columns && eighth == 0) sums[c] = total;
   }
 }
 
@@ -243,12 +248,13 @@ std::int64_t sums_scratch(std::int64_t columns) { return most_mask_blocks * colu
 template <class T>
 void mask_and_sum(cudaStream_t stream, const MaskShape& shape, const T* value, T* delta, float* sums, float* scratch,
                   unsigned* counter) {
-  const std::int64_t groups = shape.columns / 8;
-  const std::int64_t lanes = std::max<std::int64_t>(1, mask_threads / groups);
-  // A few rows a thread at least, so that the sums over blocks stay short.
-  const std::int64_t wanted = (shape.rows + 4 * lanes - 1) / (4 * lanes);
-  const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(wanted, 1, most_mask_blocks)),
-                  blocks_for(groups, std::min<std::int64_t>(groups, mask_threads)));
+  // Few columns are summed over many blocks. Many columns fill the card by themselves, and the last block would be
+  // slow.
+  const std::int64_t slices = (shape.rows + 4 * (mask_threads / 4) - 1) / (4 * (mask_threads / 4));
+  const unsigned column_blocks = blocks_for(shape.columns, 32);
+  const std::int64_t most =
+      std::max<std::int64_t>(1, column_blocks > 8 && sums != nullptr ? 1 : most_mask_blocks / column_blocks);
+  const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(slices, 1, most)), column_blocks);
   mask_kernel<<<grid, mask_threads, 0, stream>>>(shape, value, delta, sums, scratch, counter);
   QANAT_LAUNCHED("mask_and_sum");
 }

@@ -36,7 +36,8 @@ __device__ std::int64_t warp_argmax(const float* q, const std::uint8_t* mask, st
   return at == INT_MAX ? 0 : at;
 }
 
-// One warp a sample; the last block adds the blocks' partial sums in order. Shapes as TdInputs has them.
+// One warp a sample, and one block more for what of the next step's scalars does not hang on the norm: their powers
+// take as long as the rest. The last block adds the blocks' partial sums in order. Shapes as TdInputs has them.
 template <class D>
 __global__ void td_kernel(TdInputs in, D* delta) {
   __shared__ double scratch[32];
@@ -44,7 +45,11 @@ __global__ void td_kernel(TdInputs in, D* delta) {
   const bool first_lane = threadIdx.x % 32 == 0;
   const DeviceBatch& batch = in.batch;
   double loss = 0, q_sum = 0;
-  if (b < batch.size) {
+  if (blockIdx.x + 1 == gridDim.x) {
+    if (threadIdx.x == 0) {
+      in.clock->scalars = step_scalars<float>(in.rule, batch.head->learning_rate, in.clock->steps + 1);
+    }
+  } else if (b < batch.size) {
     const std::uint8_t* mask = batch.head->masked != 0 ? batch.next_mask + b * in.actions : nullptr;
     const std::int64_t best = warp_argmax(in.choosing + b * in.q_row, mask, in.actions);
     const float bootstrap = batch.bootstrap[b];
@@ -85,8 +90,6 @@ __global__ void td_kernel(TdInputs in, D* delta) {
   if (threadIdx.x == 0) {
     in.report->loss = total_loss;
     in.report->mean_q = total_q / static_cast<double>(batch.size);
-    // What of the step does not hang on the norm: its powers take a while, and nobody waits for them here.
-    in.clock->scalars = step_scalars<float>(in.rule, batch.head->learning_rate, in.clock->steps + 1);
   }
 }
 
@@ -203,7 +206,7 @@ __global__ void scatter_kernel(const float* canonical, const std::uint32_t* elem
 
 }  // namespace
 
-std::int64_t td_blocks(std::int64_t batch) { return blocks_for(32 * batch, td_threads); }
+std::int64_t td_blocks(std::int64_t batch) { return blocks_for(32 * batch, td_threads) + 1; }
 
 template <class D>
 void td_update(cudaStream_t stream, const TdInputs& inputs, D* delta) {

@@ -144,8 +144,7 @@ template <class T>
 void CudaOps<T>::conv2d(const Step& step, const Block& p, const Activations& in, Activations& out,
                         std::int64_t samples) {
   const Convolution& conv = convolution(step, Convolution::Kind::forward, samples);
-  conv.forward(lane_->dnn, lane_->stream, in.data, p.copy + layout_.offset(step.weight),
-               p.copy + layout_.offset(step.bias), out.data);
+  conv.forward(lane_->dnn, in.data, p.copy + layout_.offset(step.weight), p.copy + layout_.offset(step.bias), out.data);
 }
 
 template <class T>

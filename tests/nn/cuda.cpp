@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "nn/optimizer.h"
+#include "tests/nn/decisive.h"
 #include "tests/nn/support.h"
 #include "tests/support/catch.h"
 
@@ -18,14 +19,6 @@ namespace {
     WARN("skipped: no GPU: " + find_cuda().obstacle()); \
     return;                                             \
   }
-
-NetworkSpec nature(std::int64_t actions = 18) {
-  NetworkConfig config;
-  config.preset = "nature";
-  config.dueling = true;
-  config.dueling_hidden = 512;
-  return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, actions);
-}
 
 double cosine(std::span<const float> a, std::span<const float> b) {
   double product = 0, a_size = 0, b_size = 0;
@@ -57,48 +50,6 @@ Seen one_update(const std::string& backend, const NetworkSpec& spec, const Train
   out.gradients = copy(trainer->gradients());
   out.parameters = copy(trainer->parameters());
   return out;
-}
-
-// A batch whose double-Q choices do not hang on rounding: a sample whose two best allowed next actions differ by less
-// than `gap` of the Q-values' spread does not bootstrap.
-void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::span<const float> online, double gap) {
-  const auto size = static_cast<std::int64_t>(batch.action.size());
-  const auto actions = static_cast<std::size_t>(spec.actions);
-  std::vector<float> q(batch.action.size() * actions);
-  const auto inference = make_backend("cpu")->inference(spec, size);
-  inference->set_parameters(online);
-  inference->forward(batch.view.next_state, size, q);
-  std::size_t settled = 0;
-  for (std::size_t b = 0; b < batch.action.size(); ++b) {
-    std::vector<float> row(q.begin() + static_cast<std::ptrdiff_t>(b * actions),
-                           q.begin() + static_cast<std::ptrdiff_t>((b + 1) * actions));
-    double size_of_row = 0;
-    for (const float value : row) size_of_row += static_cast<double>(value) * value;
-    std::sort(row.rbegin(), row.rend());
-    if (row[0] - row[1] < gap * std::sqrt(size_of_row / static_cast<double>(actions))) batch.bootstrap[b] = 0;
-    settled += batch.bootstrap[b] != 0 ? 1 : 0;
-  }
-  REQUIRE(settled * 4 >= batch.action.size());  // else double Q would not be tested
-}
-
-// Parameters whose relus do not hang on rounding either. A unit that rounding switches changes its gradient as a whole:
-// with a share s of units so near 0, gradients are off by about sqrt(s), far above any dtype's rounding (0.1 in bf16
-// for PyTorch's initialisation and noise as frames, and as much between two orders of f32 sums in proportion). Here
-// each bias is 4 deviations of what its unit sums up, either way.
-std::vector<float> decisive_parameters(const NetworkSpec& spec, std::uint64_t seed) {
-  std::vector<float> parameters = random_parameters(spec, seed);
-  Rng rng(seed + 1000);
-  double rms = 0.577;  // of uniform inputs in [0, 1]
-  for (const ParameterInfo& info : parameter_layout(spec)) {
-    const bool head = info.name == "value.bias" || info.name == "advantage.bias";
-    if (head || info.name.find("bias") == std::string::npos) continue;
-    const double deviation = 0.577 * rms;  // weights are uniform in +-1 / sqrt(fan in)
-    for (std::size_t i = 0; i < info.elements(); ++i) {
-      parameters[info.offset + i] = static_cast<float>(rng.chance(0.5) ? 4 * deviation : -4 * deviation);
-    }
-    if (info.name != "value_hidden.bias") rms = deviation * std::sqrt(17 / 2.0);  // half the units on
-  }
-  return parameters;
 }
 
 struct Bounds {
@@ -138,7 +89,7 @@ TEST_CASE(
   RandomBatch batch(spec, options.batch, false, rng);
   const auto online = decisive_parameters(spec, 12);
   const auto target = decisive_parameters(spec, 13);
-  settle_choices(spec, batch, online, 0.02);
+  settle_choices(spec, batch, online, 0.01);
   const Seen wanted = one_update("reference64", spec, options, batch.view, online, target);
   for (const auto& [backend, bounds] : precisions) {
     CAPTURE(backend);
@@ -166,7 +117,6 @@ TEST_CASE("cuda: planted errors are far outside the bounds of bf16") {
   RandomBatch batch(spec, options.batch, false, rng);
   const auto online = decisive_parameters(spec, 32);
   const auto target = decisive_parameters(spec, 33);
-  settle_choices(spec, batch, online, 0.02);
   const Seen right = one_update("cuda:0 bf16", spec, options, batch.view, online, target);
   const auto layout = parameter_layout(spec);
   const auto find = [&](const std::string& name) {

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/nn/decisive.h"
 #include "tests/nn/support.h"
 #include "tests/support/catch.h"
 
@@ -23,6 +24,8 @@ struct TorchCase {
   NetworkSpec spec;
   TrainerOptions options;
   bool masked = false;
+  double cosine = -1;     // least between gradients
+  bool decisive = false;  // for reduced precision
 };
 
 json network_json(const NetworkSpec& spec) {
@@ -53,10 +56,11 @@ std::vector<float> row_values(const NetworkSpec& spec, const std::vector<std::by
 
 json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
   Rng rng(seed);
-  const RandomBatch batch(c.spec, c.options.batch, c.masked, rng);
-  const auto online = random_parameters(c.spec, seed + 1);
-  const auto target = random_parameters(c.spec, seed + 2);
-  const auto trainer = make_backend(c.backend)->trainer(c.spec, c.options);
+  RandomBatch batch(c.spec, c.options.batch, c.masked, rng);
+  const auto online = c.decisive ? decisive_parameters(c.spec, seed + 1) : random_parameters(c.spec, seed + 1);
+  const auto target = c.decisive ? decisive_parameters(c.spec, seed + 2) : random_parameters(c.spec, seed + 2);
+  if (c.decisive) settle_choices(c.spec, batch, online, 0.01);
+  const auto trainer = trainer_on(c.backend, c.spec, c.options);
   trainer->set_parameters(online, target);
   const double rate = 1e-2;
   QBatch view = batch.view;
@@ -71,6 +75,7 @@ json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
   json out = network_json(c.spec);
   out["name"] = c.name + " on " + c.backend;
   out["tolerance"] = c.tolerance;
+  out["cosine"] = c.cosine;
   out["rows"] = row_values(c.spec, batch.rows);
   out["batch"] = {{"state", batch.state_index},
                   {"next_state", batch.next_index},
@@ -108,7 +113,9 @@ json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
 std::vector<TorchCase> torch_cases() {
   std::vector<TorchCase> cases;
   // The double-precision oracle hands its results out as f32: 6e-8. The fast backend: as conformance.cpp argues.
-  for (const auto& [backend, tolerance] : {std::pair{"reference64", 1e-6}, std::pair{"cpu", 3e-5}}) {
+  std::vector<std::pair<std::string, double>> backends = {{"reference64", 1e-6}, {"cpu", 3e-5}};
+  if (gpu_usable()) backends.emplace_back("cuda:0 fp32", 1e-4);
+  for (const auto& [backend, tolerance] : backends) {
     TrainerOptions options;
     options.batch = 21;
     options.epsilon = 1e-4;
@@ -125,6 +132,12 @@ std::vector<TorchCase> torch_cases() {
       cases.push_back(
           {"switches " + std::to_string(bits), backend, tolerance, all[bits % 4].spec, options, (bits & 8) != 0});
     }
+  }
+  if (gpu_usable()) {
+    // The Nature torso with narrower heads. A step that is nearly linear in the gradient: Adam's first is its sign.
+    TrainerOptions options{.batch = 21, .optimizer = "rmsprop", .epsilon = 1};
+    cases.push_back({"nature", "cuda:0 bf16", 2e-2, nature(64), options, false, 0.999, true});
+    cases.push_back({"nature", "cuda:0 tf32", 4e-3, nature(64), options, true, 0.9999, true});
   }
   return cases;
 }

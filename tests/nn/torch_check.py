@@ -99,8 +99,10 @@ def check(case):
     loss.backward()
     wrong = []
 
-    def compare(what, seen, wanted):
+    def compare(what, seen, wanted, cosine=-1):
         seen, wanted = torch.as_tensor(seen).flatten(), wanted.detach().flatten()
+        if cosine > -1 and not torch.dot(seen, wanted) >= cosine * seen.norm() * wanted.norm():
+            wrong.append(f"{case['name']}: {what} points elsewhere, wanted a cosine of {cosine:.3g}")
         error = (seen - wanted).norm() / wanted.norm().clamp_min(1e-30)
         if not error <= case["tolerance"]:
             wrong.append(f"{case['name']}: {what} is off by {error:.3g}, allowed {case['tolerance']:.3g}")
@@ -108,7 +110,7 @@ def check(case):
     compare("loss", [case["loss"]], loss)
     compare("td", case["td_abs"], td)
     for p in case["parameters"]:
-        compare("gradient of " + p["name"], p["gradient"], online[p["name"]].grad)
+        compare("gradient of " + p["name"], p["gradient"], online[p["name"]].grad, case["cosine"])
     options = case["optimizer"]
     optimiser = optimiser_of(options, online.values())
     if options["max_grad_norm"] > 0:

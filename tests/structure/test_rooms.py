@@ -56,6 +56,13 @@ class Rooms(unittest.TestCase):
         self.refused("learner/a.cpp", '"nn/cpu/fast.h"')
         self.allowed("nn/backend.cpp", '"nn/cpu/backends.h"')
 
+    def test_cuda_stays_in_its_shared_object(self):
+        self.refused("nn/backend.cpp", '"nn/cuda/ops.h"')
+        self.refused("nn/cuda_loader.cpp", "<cuda_runtime.h>")
+        self.refused("learner/a.cpp", "<cudnn.h>")
+        self.allowed("nn/cuda/a.cu", '"nn/cuda/ops.h"')
+        self.allowed("nn/cuda/a.cu", "<cuda_bf16.h>")
+
     def test_each_library_has_its_place(self):
         for file, header in [
             ("wire/socket.h", "<zmq.hpp>"), ("control/head.cpp", "<zmq.h>"), ("core/config.h", "<yaml-cpp/yaml.h>"),

@@ -265,7 +265,8 @@ constexpr qanat_env_table table = {.abi_version = QANAT_ENV_ABI_VERSION,
                                    .step = step,
                                    .snapshot = snapshot,
                                    .restore = restore,
-                                   .render = render};
+                                   .render = render,
+                                   .summary = nullptr};
 
 template <std::size_t... indices>
 const qanat_env_table* table_at(std::uint32_t index, std::index_sequence<indices...>) {

@@ -43,7 +43,8 @@ constexpr qanat_env_table table = {.abi_version = QANAT_ENV_ABI_VERSION + (REFUS
                                    .step = REFUSED == NO_STEP ? nullptr : step,
                                    .snapshot = nullptr,
                                    .restore = nullptr,
-                                   .render = nullptr};
+                                   .render = nullptr,
+                                   .summary = nullptr};
 }  // namespace
 
 extern "C" QANAT_ENV_EXPORT const qanat_env_table* qanat_env_api(uint32_t index) {

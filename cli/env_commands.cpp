@@ -60,7 +60,7 @@ int check_here(const envs::EnvConfig& config, envs::CheckOptions options) {
   } catch (const ConfigError& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
   } catch (const std::exception& error) {
-    print_fault({"load", error.what()});
+    print_fault({"check", error.what()});
     code = exit_faulty;
   }
   std::fflush(stdout);

@@ -24,7 +24,7 @@ struct EnvArgument {
 
 // Prints each fault as it is found, then what was seen. The environment runs in a process of its own, so that one that
 // crashes or hangs is reported too: a call may take twice the timeout and a second before it is killed.
-// Returns 0 when no fault was found, 1 otherwise. Throws ConfigError when there is no such environment.
+// Returns 0 when no fault was found, 1 otherwise: also when there is no such environment. Throws as env_config_of.
 int env_check(const EnvArgument& environment, const envs::CheckOptions& options);
 
 // Prints a table, or one line of JSON. Returns 0.

@@ -193,8 +193,11 @@ class Check {
         if (!written_alike(a, b, f, slot)) continue;
         check_values(a, f, slot);
       }
-      if (a.spec().max_episode_steps > 0 && a.episode_steps(slot) >= a.spec().max_episode_steps && !a.ended(slot)) {
-        add("time-limit", text(a.where(slot), ": the episode goes on, its limit is ", a.spec().max_episode_steps));
+      // A reset of other slots leaves this one's count where its last step put it.
+      const bool stepped = a.must_write(0, slot);
+      const auto limit = a.spec().max_episode_steps;
+      if (stepped && limit > 0 && a.episode_steps(slot) >= limit && !a.ended(slot)) {
+        add("time-limit", text(a.where(slot), ": the episode goes on, its limit is ", limit));
       }
     }
   }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 MOST_COMMANDS = 8
 MOST_PROCESSOR_SECONDS = 240  # two minutes of a machine with two processors
-GOOD_SCORE = 0.95  # a perfect policy has 0.977, a random one less than 0
+GOOD_SCORE = 0.9  # a perfect policy has 0.977, each of 100 episodes that never ends costs 0.015, a random one is below 0
 
 
 def commands_of(readme, section):

@@ -60,13 +60,15 @@ bool Learner::step() {
   any |= client_->step();
   continue_checkpoint();
 
-  bool waited = false;
+  auto idle = Idle::no;
   request_batches();
   if (member_.state() == RunState::running) {
     if (train()) {
       any = true;
-    } else {
-      waited = member_.grant().counting;
+    } else if (client_->in_flight() > 0) {
+      idle = Idle::for_batch;
+    } else if (member_.grant().counting) {
+      idle = Idle::for_credits;
     }
   } else {
     finish_updates();
@@ -74,7 +76,7 @@ bool Learner::step() {
   if (member_.state() >= RunState::closing) end();
   const bool training = wants_batches() || client_->in_flight() > 0;
   member_.use(trained_, training ? trained_ + lease_ahead() : trained_, 0);
-  measure(waited);
+  measure(idle);
   return any;
 }
 
@@ -276,6 +278,7 @@ void Learner::finish_update() {
   const auto begin = thread_cpu_time();
   auto& batch = running_.front();
   const auto result = trainer_->collect(td_abs_);
+  device_seconds_ += result.device_seconds;
   if (result.finite) {
     skipped_in_a_row_ = 0;
     client_->update_priorities(batch, agent_->priorities(td_abs_));
@@ -425,15 +428,19 @@ void Learner::report_counts() {
   member_.set_traffic(traffic);
 }
 
-void Learner::measure(bool waited) {
+void Learner::measure(Idle idle) {
   const auto now = clock_.now();
-  if (waiting_) waited_ += now - last_step_;  // the sleep that followed a step without a batch
-  waiting_ = waited;
+  // The sleep that followed a step without a batch.
+  if (idle_ == Idle::for_batch) waited_ += now - last_step_;
+  if (idle_ == Idle::for_credits) held_ += now - last_step_;
+  idle_ = idle;
   last_step_ = now;
   if (now - measured_ < measure_every) return;
   const double elapsed = seconds(now - measured_);
   report_counts();
   member_.set_metric("learner_wait_share", seconds(waited_) / elapsed);
+  member_.set_metric("learner_hold_share", seconds(held_) / elapsed);
+  member_.set_metric("learner_device_share", device_seconds_ / elapsed);
   member_.set_metric("learner_train_share", seconds(trained_time_) / elapsed);
   member_.set_metric("skipped_updates", static_cast<double>(skipped_));
   member_.set_metric("learning_rate", learning_rate());
@@ -445,7 +452,8 @@ void Learner::measure(bool waited) {
     member_.set_metric("q_value", q_sum_ / measured_updates_);
   }
   measured_ = now;
-  waited_ = trained_time_ = Nanoseconds{0};
+  waited_ = held_ = trained_time_ = Nanoseconds{0};
+  device_seconds_ = 0;
   loss_sum_ = norm_sum_ = q_sum_ = 0;
   measured_updates_ = 0;
 }

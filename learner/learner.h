@@ -60,6 +60,8 @@ class Learner : public control::Role {
   void save(const std::filesystem::path& directory);
 
  private:
+  // Why there was nothing to train on: a batch is under way, or the ledger has no credits.
+  enum class Idle { no, for_batch, for_credits };
   struct Checkpoint {
     std::filesystem::path directory;
     std::size_t waiting = 0;  // shards and the head
@@ -91,7 +93,7 @@ class Learner : public control::Role {
   [[nodiscard]] bool wants_batches(std::uint64_t further = 0) const;
   [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
   void report_counts();
-  void measure(bool waited);
+  void measure(Idle idle);
 
   wire::Context& context_;
   const Clock& clock_;
@@ -131,7 +133,9 @@ class Learner : public control::Role {
   // Since the last metrics.
   Nanoseconds measured_;
   Nanoseconds waited_{0};
-  bool waiting_ = false;
+  Nanoseconds held_{0};
+  Idle idle_ = Idle::no;
+  double device_seconds_ = 0;
   Nanoseconds trained_time_{0};
   Nanoseconds last_step_;
   double loss_sum_ = 0;

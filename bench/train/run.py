@@ -11,47 +11,19 @@ busy with other work is worthless: the share of the machine that the run got is 
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid):
-    """Processor seconds a process has used, or None when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-    except (OSError, IndexError):
-        return None
-
-
-def metrics_of(run_dir):
-    try:
-        with open(os.path.join(run_dir, "metrics.jsonl")) as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]
-    except OSError:
-        return []
-
-
-def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
-
-
-def role_of(pid):
-    with open(f"/proc/{pid}/cmdline") as file:
-        return file.read().split("\0")[1]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from processes import children_of, cpu_seconds, interrupt, metrics_of, role_of
 
 
 def one_run(qanat, config, ratio, seconds, warm_up):
     with tempfile.TemporaryDirectory() as runs:
         command = [qanat, "train", config, "--runs-dir", runs, "--name", "bench", "--seed", "1",
-                   "--set", f"replay.ratio={ratio}", "--set", "stop.wall_seconds=0",
+                   "--set", "learner.device=cpu", "--set", f"replay.ratio={ratio}", "--set", "stop.wall_seconds=0",
                    "--set", "evaluation.every_seconds=100000", "--set", "checkpoint.every_seconds=0",
                    "--set", "checkpoint.replay=false"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,10 +39,7 @@ def one_run(qanat, config, ratio, seconds, warm_up):
             elapsed = time.monotonic() - begin
             lines = [m for m in metrics_of(os.path.join(runs, "bench")) if m["time"] >= first["time"]]
         finally:
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            interrupt(process)
     cpu = {}
     count = {}
     for pid, role in pids.items():
@@ -87,7 +56,7 @@ def one_run(qanat, config, ratio, seconds, warm_up):
         "env_steps_per_second": (last["env_steps"] - first["env_steps"]) / span,
         "updates_per_second": (last["updates"] - first["updates"]) / span,
         "overhead_share": 1 - useful / total,
-        "machine_share": total / elapsed / os.cpu_count(),
+        "machine_share": total / elapsed / len(os.sched_getaffinity(0)),
         "cpu": {role: round(used / elapsed, 3) for role, used in sorted(cpu.items())},
         "idle": {role: round(max(0.0, 1 - used / elapsed / count[role]), 3) for role, used in sorted(cpu.items())},
         "imbalance": abs(cpu["actor"] - cpu["learner"] - cpu["replay"]),

@@ -11,7 +11,7 @@ from support import CONFIGS, ENDLESS, check, check_in, until
 EVERY_LINE = {"time", "env_steps", "updates", "env_steps_per_second", "updates_per_second", "replay_ratio",
               "ledger_balance", "actors", "episodes"}
 WHILE_TRAINING = {"loss", "gradient_norm", "q_value", "learning_rate", "importance_beta", "learner_wait_share",
-                  "learner_train_share", "insert_hold_share", "insert_wait_share", "replay_items", "replay_rows",
+                  "learner_hold_share", "learner_device_share", "learner_train_share", "insert_hold_share", "insert_wait_share", "replay_items", "replay_rows",
                   "skipped_updates", "stale_priority_updates", "refused_messages", "policy_lag_updates",
                   "episode_return_mean", "episode_length_mean", "epsilon_mean", "evaluation_mean"}
 

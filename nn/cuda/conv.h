@@ -24,7 +24,8 @@ class Dnn {
  public:
   static constexpr std::size_t workspace_bytes = 128u << 20;
   explicit Dnn(cudaStream_t stream);
-  operator cudnnHandle_t() const { return handle_.get(); }
+  // Stands wherever the library wants its handle.
+  operator cudnnHandle_t() const { return handle_.get(); }  // NOLINT(google-explicit-constructor)
   [[nodiscard]] void* workspace() const { return workspace_.data(); }
 
  private:

@@ -45,7 +45,8 @@ struct GraphDeleter {
 class Stream {
  public:
   Stream();
-  operator cudaStream_t() const { return stream_.get(); }
+  // Stands wherever the library wants its handle.
+  operator cudaStream_t() const { return stream_.get(); }  // NOLINT(google-explicit-constructor)
   void synchronize() const { QANAT_CUDA(cudaStreamSynchronize(stream_.get())); }
   // What comes after runs when `event`, as recorded last, has happened.
   void wait(cudaEvent_t event) const { QANAT_CUDA(cudaStreamWaitEvent(stream_.get(), event, 0)); }
@@ -58,7 +59,8 @@ class Event {
  public:
   enum class Kind { order, timed };
   explicit Event(Kind kind = Kind::order);
-  operator cudaEvent_t() const { return event_.get(); }
+  // Stands wherever the library wants its handle.
+  operator cudaEvent_t() const { return event_.get(); }  // NOLINT(google-explicit-constructor)
   void record(cudaStream_t stream) const { QANAT_CUDA(cudaEventRecord(event_.get(), stream)); }
   void synchronize() const { QANAT_CUDA(cudaEventSynchronize(event_.get())); }
   // Milliseconds from `start` to this one; both are timed and have happened.

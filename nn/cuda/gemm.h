@@ -52,7 +52,8 @@ class Blas {
  public:
   static constexpr std::size_t workspace_bytes = 32u << 20;
   Blas();
-  operator cublasLtHandle_t() const { return handle_.get(); }
+  // Stands wherever the library wants its handle.
+  operator cublasLtHandle_t() const { return handle_.get(); }  // NOLINT(google-explicit-constructor)
   [[nodiscard]] void* workspace() const { return workspace_.data(); }
 
  private:

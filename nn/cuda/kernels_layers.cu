@@ -10,7 +10,7 @@ namespace {
 
 constexpr int threads = 256;
 constexpr int mask_threads = 256;
-constexpr std::int64_t most_mask_blocks = 528;  // four on each of an H100's 132 multiprocessors
+constexpr std::int64_t most_mask_blocks = 264;  // two on each of an H100's 132 multiprocessors
 
 __device__ float rectify(float x) { return x < 0 ? 0.0f : x; }  // NaN stays
 
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(mask_threads)
     const std::int64_t c = first + own;
     total = 0;
     if (c < shape.columns) {
-#pragma unroll 4
+#pragma unroll 16
       for (unsigned block = eighth; block < gridDim.x; block += 8) total += __ldcg(scratch + block * shape.columns + c);
     }
     for (int step = 4; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);

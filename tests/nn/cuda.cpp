@@ -3,7 +3,7 @@
 //
 // Where no GPU can be used each test says so and passes: the processor's tests have covered what is shared.
 #include <algorithm>
-#include <functional>
+#include <cstdlib>
 
 #include "core/error.h"
 #include "nn/optimizer.h"
@@ -332,6 +332,14 @@ TEST_CASE("cuda: what cannot be had is refused by name") {
   CHECK_FALSE(nothing.usable());
   CHECK(nothing.obstacle().find("/nowhere/libqanat_cuda.so: no such file") != std::string::npos);
   CHECK(nothing.tried.size() == 2);
+}
+
+TEST_CASE("cuda: a library of another source tree is told apart before it is used") {
+  const char* elsewhere = std::getenv("QANAT_FOREIGN_LIBRARY");  // where the build is not
+  const FoundCuda found = open_cuda({elsewhere != nullptr ? elsewhere : QANAT_FOREIGN_LIBRARY});
+  CHECK(found.library == nullptr);
+  CHECK(found.obstacle().find("its interface is qanat 0.0.0 another tree, this program's is qanat") !=
+        std::string::npos);
 }
 
 }  // namespace

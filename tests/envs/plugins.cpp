@@ -87,8 +87,8 @@ TEST_CASE("plug-ins: what the loader refuses is named with the reason") {
   CHECK_THAT(refused_build("wrong_abi"), Contains("plug-in: ") && Contains("refused_wrong_abi.so") &&
                                              Contains("environment 0") && Contains("version 2") &&
                                              Contains("this program has 1"));
-  CHECK_THAT(refused_build("small_table"),
-             Contains("40 bytes") && Contains(text("at least ", sizeof(qanat_env_table))));
+  // 88: what a table of the first version had. It may only grow.
+  CHECK_THAT(refused_build("small_table"), Contains("40 bytes") && Contains("at least 88 wanted"));
   CHECK_THAT(refused_build("no_step"), Contains("function step is missing"));
   CHECK_THAT(refused_build("none"), Contains("setting: ") && Contains("holds no environments"));
   CHECK_THAT(refused_build("throws"), Contains("qanat_env_api(0) threw: no licence"));

@@ -75,6 +75,9 @@ TEST_CASE("deep_sea: the board shows the diver, and nothing after the end") {
   CHECK(observation<DeepSea, std::uint8_t>(game) == std::vector<std::uint8_t>{0, 0, 0, 0, 1, 0, 0, 0, 0});
   static_cast<void>(sail(game, {true, true, true}, rng));
   CHECK(observation<DeepSea, std::uint8_t>(game) == std::vector<std::uint8_t>(9, 0));
+  const env::Image picture = game.render();
+  CHECK((picture.height == 24 && picture.width == 24));
+  CHECK(picture.rgb.size() == 3 * 24 * 24);
 }
 
 TEST_CASE("deep_sea: which action is right is drawn once from the mapping seed, about half each") {

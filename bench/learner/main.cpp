@@ -235,6 +235,7 @@ std::vector<PeerTime> run_peer(const std::string& python, const std::string& scr
       times.push_back({peer, name, ms});
     }
   }
+  if (times.empty()) std::cerr << "no result from " << command << '\n';
   return times;
 }
 

@@ -1,14 +1,13 @@
 #include "nn/cuda/conv.h"
 
-#include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <tuple>
 
 #include "core/error.h"
 #include "nn/cuda/kernels.h"
+#include "nn/cuda/timing.h"
 
 namespace qanat::nn::cuda {
 namespace {
@@ -134,27 +133,6 @@ struct Convolution::Descriptors {
   }
 };
 
-namespace {
-
-// Median of a few timings of `launch`, in milliseconds of three launches; nothing when it fails.
-template <class Launch>
-std::optional<float> time_of(cudaStream_t stream, Launch launch) {
-  if (!launch()) return std::nullopt;
-  const Event start(Event::Kind::timed), end(Event::Kind::timed);
-  std::array<float, 5> times;
-  for (float& time : times) {
-    start.record(stream);
-    for (int i = 0; i < 3; ++i) launch();
-    end.record(stream);
-    end.synchronize();
-    time = end.since(start);
-  }
-  std::nth_element(times.begin(), times.begin() + 2, times.end());
-  return times[2];
-}
-
-}  // namespace
-
 // Of one call with bias and relu, and of the convolution with a pass of our own after it, each with every algorithm:
 // the library's search times the bare convolution only, and the call with relu runs other kernels, some of them slow.
 Convolution::Choice Convolution::fastest_forward(const Dnn& dnn, const ForwardBuffers& buffers) {
@@ -171,7 +149,7 @@ Convolution::Choice Convolution::fastest_forward(const Dnn& dnn, const ForwardBu
         return (fused ? descriptors_->run_fused(dnn, algorithm, buffers) : run_plain(dnn, algorithm, buffers)) ==
                CUDNN_STATUS_SUCCESS;
       };
-      const auto time = time_of(stream, launch);
+      const auto time = time_launches(stream, launch);
       if (!time || (best.algorithm >= 0 && *time >= best_time)) continue;
       best = {.algorithm = algorithm, .fused = fused};
       best_time = *time;

@@ -1,12 +1,12 @@
 #include "nn/cuda/gemm.h"
 
-#include <algorithm>
 #include <map>
 #include <mutex>
 #include <tuple>
 #include <vector>
 
 #include "core/error.h"
+#include "nn/cuda/timing.h"
 
 namespace qanat::nn::cuda {
 namespace {
@@ -135,7 +135,7 @@ std::string describe(const GemmShape& s) {
               static_cast<int>(s.epilogue));
 }
 
-// By the median of a few launches of each proposal; nothing when none runs.
+// Of the library's proposals; nothing when none runs.
 std::optional<cublasLtMatmulAlgo_t> fastest(const Blas& blas, cudaStream_t stream, const GemmShape& s) {
   Call call(s);
   const auto proposals = call.proposals(blas);
@@ -147,26 +147,16 @@ std::optional<cublasLtMatmulAlgo_t> fastest(const Blas& blas, cudaStream_t strea
   const DeviceBuffer<std::byte> bias(static_cast<std::size_t>(s.n) * 4);
   const DeviceBuffer<std::byte> mask(static_cast<std::size_t>(s.m * mask_row_bytes(s.n)));
   call.set_addresses(s, bias.data(), mask.data());
-  const Event start(Event::Kind::timed), end(Event::Kind::timed);
   const cublasLtMatmulAlgo_t* best = nullptr;
   float best_time = 0;
   for (const auto& proposal : proposals) {
     if (proposal.state != CUBLAS_STATUS_SUCCESS) continue;
-    const auto launch = [&] { return call.run(blas, stream, proposal.algo, s, a.data(), b.data(), d.data()); };
-    if (launch() != CUBLAS_STATUS_SUCCESS) continue;
-    std::vector<float> times;
-    for (int i = 0; i < 7; ++i) {
-      start.record(stream);
-      for (int j = 0; j < 4; ++j) QANAT_CUDA(launch());
-      end.record(stream);
-      end.synchronize();
-      times.push_back(end.since(start));
-    }
-    std::nth_element(times.begin(), times.begin() + 3, times.end());
-    if (best == nullptr || times[3] < best_time) {
-      best = &proposal.algo;
-      best_time = times[3];
-    }
+    const auto time = time_launches(stream, [&] {
+      return call.run(blas, stream, proposal.algo, s, a.data(), b.data(), d.data()) == CUBLAS_STATUS_SUCCESS;
+    });
+    if (!time || (best != nullptr && *time >= best_time)) continue;
+    best = &proposal.algo;
+    best_time = *time;
   }
   if (best == nullptr) return std::nullopt;
   return *best;

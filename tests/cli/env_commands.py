@@ -49,6 +49,11 @@ def check_takes_ids_plugins_and_configurations(folder):
     wanted(qanat("env", "check", "sub/coin.yaml", "--steps", 100, cwd=folder), "discrete, 3", "no fault found")
     wanted(qanat("env", "check", COIN, "--set", "env.id=coin", "--set", "env.options=sides=4", "--steps", 100,
                  cwd=folder), "discrete, 4")
+    # One that is not trusted is loaded by a process of its own: its end is told as a fault of its step.
+    wanted(qanat("env", "check", COIN, "--set", "env.id=coin", "--set", "env.isolate=true", "--steps", 100, cwd=folder),
+           "discrete, 2", "no fault found")
+    wanted(qanat("env", "check", BROKEN, "--set", "env.id=crash", "--set", "env.isolate=true", "--steps", 100,
+                 cwd=folder, code=1), "FAULT step:", "killed by signal 6")
     wanted(qanat("env", "check", COIN, cwd=folder, code=1), "FAULT create:", "holds 2 environments", "coin, six-sided")
     wanted(qanat("env", "check", "libnone.so", cwd=folder, code=1), "FAULT create:", "libnone.so", "no such file")
     wanted(qanat("env", "check", "cartpole", cwd=folder, code=1), "FAULT create:", "nearest: CartPole-v1")

@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <climits>
 #include <cstdint>
 
 namespace qanat::nn::cuda {
@@ -53,6 +54,32 @@ __device__ inline bool last_block(unsigned* counter) {
   __syncthreads();
   if (last) __threadfence();
   return last;
+}
+
+// The first of the largest values among the allowed actions, as masked_argmax(); one warp works on it together.
+__device__ inline std::int64_t warp_argmax(const float* q, const std::uint8_t* mask, std::int64_t actions) {
+  float best = 0;
+  int at = INT_MAX;  // none yet
+  const auto better = [&](float value, int action) {
+    if (action == INT_MAX) return false;
+    return at == INT_MAX || value > best || (!(value < best) && action < at);
+  };
+  const auto lane = static_cast<int>(threadIdx.x % 32);
+  for (int a = lane; a < actions; a += 32) {
+    if ((mask == nullptr || mask[a] != 0) && better(q[a], a)) {
+      best = q[a];
+      at = a;
+    }
+  }
+  for (int step = 16; step > 0; step /= 2) {
+    const float value = __shfl_xor_sync(~0u, best, step);
+    const int action = __shfl_xor_sync(~0u, at, step);
+    if (better(value, action)) {
+      best = value;
+      at = action;
+    }
+  }
+  return at == INT_MAX ? 0 : at;
 }
 
 inline unsigned blocks_for(std::int64_t count, std::int64_t threads) {

@@ -1,6 +1,4 @@
 // The loss over a batch, and the optimiser's passes over the flat blocks.
-#include <climits>
-
 #include "nn/cuda/device_code.h"
 #include "nn/cuda/kernels.h"
 
@@ -9,32 +7,6 @@ namespace {
 
 constexpr int td_threads = 256;
 constexpr int step_threads = 256;
-
-// The first of the largest values among the allowed actions, as masked_argmax(); one warp works on it together.
-__device__ std::int64_t warp_argmax(const float* q, const std::uint8_t* mask, std::int64_t actions) {
-  float best = 0;
-  int at = INT_MAX;  // none yet
-  const auto better = [&](float value, int action) {
-    if (action == INT_MAX) return false;
-    return at == INT_MAX || value > best || (!(value < best) && action < at);
-  };
-  const auto lane = static_cast<int>(threadIdx.x % 32);
-  for (int a = lane; a < actions; a += 32) {
-    if ((mask == nullptr || mask[a] != 0) && better(q[a], a)) {
-      best = q[a];
-      at = a;
-    }
-  }
-  for (int step = 16; step > 0; step /= 2) {
-    const float value = __shfl_xor_sync(~0u, best, step);
-    const int action = __shfl_xor_sync(~0u, at, step);
-    if (better(value, action)) {
-      best = value;
-      at = action;
-    }
-  }
-  return at == INT_MAX ? 0 : at;
-}
 
 // One warp a sample, and one block more for what of the next step's scalars does not hang on the norm: their powers
 // take as long as the rest. The last block adds the blocks' partial sums in order. Shapes as TdInputs has them.

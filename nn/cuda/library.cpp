@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "nn/cuda/check.h"
 #include "nn/cuda/device.h"
+#include "nn/cuda/nature/trainer.h"
 #include "nn/cuda/ops.h"
 #include "nn/cuda/precision.h"
 #include "nn/cuda_library.h"
@@ -31,8 +32,11 @@ class CudaBackend final : public Backend {
   std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) override {
     check_options(options);
     const Precision precision = precision_of(options.precision);
-    if (options.kernels == "fused")
-      throw ConfigError("there are no fused kernels for this network: set kernels to auto");
+    if (options.kernels != "general") {
+      const std::string obstacle = nature::obstacle(spec, options, device_);
+      if (obstacle.empty()) return nature::make_trainer(spec, options, device_);
+      if (options.kernels == "fused") throw ConfigError(obstacle + "; with kernels: auto the general ones are taken");
+    }
     if (precision == Precision::bf16) {
       return std::make_unique<EngineTrainer<CudaOps<__nv_bfloat16>>>(spec, options, device_, precision);
     }

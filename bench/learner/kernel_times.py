@@ -29,11 +29,11 @@ def launches(command):
 def main():
     kernels = list(launches(sys.argv[1:]))
     # Every update ends with the optimiser's pass: the last update is what follows the one before the last.
-    ends = [i for i, (name, _) in enumerate(kernels) if re.search("step_kernel|optimi", name)]
+    ends = [i for i, (name, _) in enumerate(kernels) if re.search("step_kernel|apply_kernel", name)]
     update = kernels[ends[-2] + 1:ends[-1] + 1]
     total = sum(time for _, time in update)
     for name, time in update:
-        short = re.sub(r"\(anonymous namespace\)::|<unnamed>::|qanat::nn::cuda::", "", name)
+        short = re.sub(r"\(anonymous namespace\)::|<unnamed>::|qanat::nn::(cuda|nature)::", "", name)
         print(f"{time:8.2f} us {100 * time / total:5.1f}%  {short[:110]}")
     print(f"{total:8.2f} us in {len(update)} kernels, one after another")
 

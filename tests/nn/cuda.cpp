@@ -7,78 +7,14 @@
 
 #include "core/error.h"
 #include "nn/optimizer.h"
+#include "tests/nn/compare.h"
 #include "tests/nn/decisive.h"
-#include "tests/nn/support.h"
-#include "tests/support/catch.h"
 
 namespace qanat::nn::test {
 namespace {
 
-#define NEEDS_GPU()                                     \
-  if (!gpu_usable()) {                                  \
-    WARN("skipped: no GPU: " + find_cuda().obstacle()); \
-    return;                                             \
-  }
-
-double cosine(std::span<const float> a, std::span<const float> b) {
-  double product = 0, a_size = 0, b_size = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    product += static_cast<double>(a[i]) * b[i];
-    a_size += static_cast<double>(a[i]) * a[i];
-    b_size += static_cast<double>(b[i]) * b[i];
-  }
-  return product / std::sqrt(a_size * b_size);
-}
-
-struct Seen {
-  std::vector<float> q, td_abs, gradients, parameters;
-  UpdateResult result;
-};
-
-Seen one_update(const std::string& backend, const NetworkSpec& spec, const TrainerOptions& options, const QBatch& batch,
-                std::span<const float> online, std::span<const float> target) {
-  Seen out;
-  const auto inference = inference_on(backend, spec, batch.size);
-  inference->set_parameters(online);
-  out.q.resize(static_cast<std::size_t>(batch.size * spec.actions));
-  inference->forward(batch.state, batch.size, out.q);
-  const auto trainer = trainer_on(backend, spec, options);
-  trainer->set_parameters(online, target);
-  out.td_abs.resize(static_cast<std::size_t>(batch.size));
-  trainer->submit(batch, {.learning_rate = 1e-3});
-  out.result = trainer->collect(out.td_abs);
-  out.gradients = copy(trainer->gradients());
-  out.parameters = copy(trainer->parameters());
-  return out;
-}
-
-struct Bounds {
-  double error, cosine;
-};
-
-void require_close(const NetworkSpec& spec, const Seen& seen, const Seen& wanted, const Bounds& bounds) {
-  CHECK(relative_error(seen.q, wanted.q) < bounds.error);
-  CHECK(relative_error(seen.td_abs, wanted.td_abs) < bounds.error);
-  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(2 * bounds.error));
-  for (const ParameterInfo& info : parameter_layout(spec)) {
-    CAPTURE(info.name);
-    const auto cut = [&](const std::vector<float>& all) {
-      return std::span(all).subspan(info.offset, info.elements());
-    };
-    CHECK(relative_error(cut(seen.gradients), cut(wanted.gradients)) < bounds.error);
-    CHECK(cosine(cut(seen.gradients), cut(wanted.gradients)) > bounds.cosine);
-  }
-}
-
-// bf16 keeps 8 bits: each stored value is off by up to 2^-9, 1.1e-3 as a norm; four layers forward and back add up to a
-// few of these. tf32 products keep 11 bits, and what is stored keeps 24.
-const Bounds bf16{2e-2, 0.999};
-const Bounds tf32{4e-3, 0.9999};
-// f32 with sums of up to 25,600 terms in f32: sqrt(25600) * 2^-24 = 1e-5 before anything cancels.
-const Bounds fp32{1e-4, 0.999999};
-
 const std::pair<const char*, Bounds> precisions[] = {
-    {"cuda:0 fp32", fp32}, {"cuda:0 tf32", tf32}, {"cuda:0 bf16", bf16}};
+    {"cuda:0 fp32", fp32}, {"cuda:0 tf32", tf32}, {"cuda:0 bf16 general", bf16}};
 
 TEST_CASE(
     "cuda: Q-values, td errors and every gradient of the Nature network agree with the oracle in each precision") {
@@ -117,13 +53,13 @@ TEST_CASE("cuda: planted errors are far outside the bounds of bf16") {
   RandomBatch batch(spec, options.batch, false, rng);
   const auto online = decisive_parameters(spec, 32);
   const auto target = decisive_parameters(spec, 33);
-  const Seen right = one_update("cuda:0 bf16", spec, options, batch.view, online, target);
+  const Seen right = one_update("cuda:0 bf16 general", spec, options, batch.view, online, target);
   const auto layout = parameter_layout(spec);
   const auto find = [&](const std::string& name) {
     return *std::find_if(layout.begin(), layout.end(), [&](const auto& info) { return info.name == name; });
   };
   const auto wrong = [&](const NetworkSpec& network, const std::vector<float>& parameters) {
-    const Seen seen = one_update("cuda:0 bf16", network, options, batch.view, parameters, target);
+    const Seen seen = one_update("cuda:0 bf16 general", network, options, batch.view, parameters, target);
     double worst = relative_error(seen.q, right.q);
     for (const ParameterInfo& info : layout) {
       const auto cut = [&](const std::vector<float>& all) {
@@ -188,7 +124,7 @@ TEST_CASE("cuda: Adam's step is the rule, element by element, and one with a fro
   NEEDS_GPU();
   const NetworkSpec spec = networks()[5].spec;
   TrainerOptions options{.batch = 16, .max_grad_norm = 0.05};
-  const auto trainer = trainer_on("cuda:0 bf16", spec, options);
+  const auto trainer = trainer_on("cuda:0 bf16 general", spec, options);
   auto expected = random_parameters(spec, 51);
   trainer->set_parameters(expected, expected);
   std::vector<float> mean(expected.size()), square(expected.size()), frozen = expected;
@@ -228,7 +164,7 @@ TEST_CASE("cuda: Adam's step is the rule, element by element, and one with a fro
 TEST_CASE("cuda: 1,000 replays equal 1,000 uncaptured updates bit for bit, through schedules and syncs") {
   NEEDS_GPU();
   const NetworkSpec spec = networks()[5].spec;
-  for (const std::string precision : {"cuda:0 bf16", "cuda:0 fp32"}) {
+  for (const std::string precision : {"cuda:0 bf16 general", "cuda:0 fp32"}) {
     CAPTURE(precision);
     std::vector<std::vector<float>> ends;
     std::vector<double> losses[2];
@@ -262,7 +198,7 @@ TEST_CASE("cuda: two updates in flight give what one after the other gives, and 
   TrainerOptions options{.batch = 32};
   const int updates = 20;
   const auto run = [&](bool deep) {
-    const auto trainer = trainer_on("cuda:0 bf16", spec, options);
+    const auto trainer = trainer_on("cuda:0 bf16 general", spec, options);
     REQUIRE(trainer->depth() == 2);
     trainer->set_parameters(random_parameters(spec, 71), random_parameters(spec, 72));
     Rng rng(73);

@@ -17,23 +17,27 @@ inline NetworkSpec nature(std::int64_t hidden = 512) {
   return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, 18);
 }
 
-// A batch whose double-Q choices do not hang on rounding: a sample whose two best allowed next actions differ by less
-// than `gap` of the Q-values' spread does not bootstrap.
-inline void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::span<const float> online, double gap) {
+// A batch whose choices of next actions do not hang on rounding: a sample whose two best allowed ones differ by less
+// than `gap` of the Q-values' spread does not bootstrap. `choosing`: parameters of the network that chooses.
+inline void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::span<const float> choosing, double gap) {
   const auto size = static_cast<std::int64_t>(batch.action.size());
   const auto actions = static_cast<std::size_t>(spec.actions);
   std::vector<float> q(batch.action.size() * actions);
   const auto inference = make_backend("cpu")->inference(spec, size);
-  inference->set_parameters(online);
+  inference->set_parameters(choosing);
   inference->forward(batch.view.next_state, size, q);
   std::size_t settled = 0;
   for (std::size_t b = 0; b < batch.action.size(); ++b) {
-    std::vector<float> row(q.begin() + static_cast<std::ptrdiff_t>(b * actions),
-                           q.begin() + static_cast<std::ptrdiff_t>((b + 1) * actions));
+    std::vector<float> row;
     double size_of_row = 0;
-    for (const float value : row) size_of_row += static_cast<double>(value) * value;
+    for (std::size_t a = 0; a < actions; ++a) {
+      const float value = q[b * actions + a];
+      size_of_row += static_cast<double>(value) * value;
+      if (batch.view.next_mask == nullptr || batch.view.next_mask[b * actions + a] != 0) row.push_back(value);
+    }
     std::sort(row.rbegin(), row.rend());
-    if (row[0] - row[1] < gap * std::sqrt(size_of_row / static_cast<double>(actions))) batch.bootstrap[b] = 0;
+    const double least = gap * std::sqrt(size_of_row / static_cast<double>(actions));
+    if (row.size() > 1 && row[0] - row[1] < least) batch.bootstrap[b] = 0;
     settled += batch.bootstrap[b] != 0 ? 1 : 0;
   }
   if (settled * 4 < batch.action.size()) throw std::logic_error("a batch that does not test double Q");

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -13,19 +14,23 @@
 
 namespace qanat::nn::test {
 
-// Backends by name; after a GPU's stands the precision: "cuda:0 fp32".
+// Backends by name; after a GPU's may stand the precision, and the kernels: "cuda:0 fp32", "cuda:0 bf16 fused".
 struct Where {
-  std::string device, precision;
+  std::string device, precision = "auto", kernels = "auto";
 };
 inline Where parse_backend(const std::string& backend) {
-  const std::size_t space = backend.find(' ');
-  if (space == std::string::npos) return {backend, "auto"};
-  return {backend.substr(0, space), backend.substr(space + 1)};
+  Where where;
+  std::istringstream words(backend);
+  words >> where.device >> where.precision >> where.kernels;
+  if (where.precision.empty()) where.precision = "auto";
+  if (where.kernels.empty()) where.kernels = "auto";
+  return where;
 }
 inline std::unique_ptr<QTrainer> trainer_on(const std::string& backend, const NetworkSpec& spec,
                                             TrainerOptions options) {
   const Where where = parse_backend(backend);
   options.precision = where.precision;
+  options.kernels = where.kernels;
   return make_backend(where.device)->trainer(spec, options);
 }
 inline std::unique_ptr<Inference> inference_on(const std::string& backend, const NetworkSpec& spec,

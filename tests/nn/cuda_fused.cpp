@@ -35,7 +35,7 @@ struct Case {
 };
 
 // Batches below, at and far above what one wave of blocks takes; few actions and the most; each switch both ways.
-const Case cases[] = {{32, 18, true, true, true, true},  {1, 4, true, false, true, true},
+const Case cases[] = {{32, 18, true, true, true, false}, {1, 4, true, false, true, true},
                       {7, 6, false, false, true, true},  {160, 31, true, false, false, false},
                       {700, 18, true, true, true, true}, {133, 2, true, false, true, false},
                       {265, 9, false, true, false, true}};
@@ -50,6 +50,9 @@ TEST_CASE("fused: Q errors, td errors and every gradient agree with the oracle a
     options.td.huber = c.huber;
     Rng rng(static_cast<std::uint64_t>(c.batch));
     RandomBatch batch(spec, c.batch, c.masked, rng);
+    // Errors of one sign: else those of a stream whose features hardly differ between samples cancel, and what is left
+    // is the rounding of Q.
+    for (float& value : batch.returns) value += 20;
     const auto online = decisive_parameters(spec, 12);
     const auto target = decisive_parameters(spec, 13);
     settle_choices(spec, batch, c.double_q ? online : target, 0.01);

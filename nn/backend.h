@@ -94,7 +94,8 @@ class QTrainer {
   // device, where the next batch goes up while the update before it computes.
   [[nodiscard]] virtual std::size_t depth() const { return 1; }
   // Where the next submit() would like to find `bytes` bytes of observation rows: it takes them from there without a
-  // copy, for state and next_state alike. Empty: it has no such wish. Valid until that submit(). Precondition: fewer than depth() updates are in flight.
+  // copy, for state and next_state alike. Empty: it has no such wish. Valid until that submit(). Precondition: fewer
+  // than depth() updates are in flight.
   [[nodiscard]] virtual std::span<std::byte> row_memory(std::size_t /*bytes*/) { return {}; }
   // Starts one update after those submitted before it. Precondition: fewer than depth() are in flight. Throws
   // InputError, with nothing changed, when the batch does not fit.

@@ -1,4 +1,6 @@
 // What it costs to step a Python environment through the host, against calling it directly, in the same run.
+// Overhead is of the median batch, which other processes' turns on the machine hardly touch; the rate is of all
+// batches.
 //
 // usage: bench_env [--json] [SECONDS]. Needs QANAT_TEST_PYTHON with gymnasium and, for the second part, ale-py. Direct
 // and hosted slices alternate, so that a busy machine slows both alike; a slice is a fresh process on both sides.
@@ -25,17 +27,24 @@ struct Case {
 
 struct Rate {
   double seconds = 0, batches = 0;
+  double median_us = 0;  // of a batch
   [[nodiscard]] double microseconds() const { return 1e6 * seconds / batches; }
 };
 
 constexpr int slices = 5;
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
 
 Rate direct(const Case& it, const std::string& python, double seconds) {
   const std::string command =
       text(python, " ", QANAT_BENCH_PEER, " ", it.id, " ", it.slots, " ", seconds, " ", it.threads, " 2>/dev/null");
   FILE* out = popen(command.c_str(), "r");
   Rate rate;
-  const bool read = out != nullptr && std::fscanf(out, "%lf %lf", &rate.seconds, &rate.batches) == 2;
+  const bool read =
+      out != nullptr && std::fscanf(out, "%lf %lf %lf", &rate.seconds, &rate.batches, &rate.median_us) == 3;
   if (out != nullptr) pclose(out);
   if (!read) throw RunError(text("no answer from: ", command));
   return rate;
@@ -59,36 +68,34 @@ Rate hosted(const Case& it, const std::string& python, double seconds) {
   for (const auto& batch : actions) env->step(batch);
   const SteadyClock clock;
   const auto begin = clock.now();
-  Rate rate;
-  while (qanat::seconds(clock.now() - begin) < seconds) {
-    env->step(actions[static_cast<std::size_t>(rate.batches) % actions.size()]);
-    ++rate.batches;
+  auto last = begin;
+  std::vector<double> each;
+  while (qanat::seconds(last - begin) < seconds) {
+    env->step(actions[each.size() % actions.size()]);
+    const auto now = clock.now();
+    each.push_back(1e6 * qanat::seconds(now - last));
+    last = now;
   }
-  rate.seconds = qanat::seconds(clock.now() - begin);
-  return rate;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return {qanat::seconds(last - begin), static_cast<double>(each.size()), median(each)};
 }
 
 void compare(const Case& it, const std::string& python, double seconds, bool json) {
-  std::vector<double> directly, through, ratio, overhead;
+  std::vector<double> directly, through, overhead, kept;
   for (int i = 0; i < slices; ++i) {
-    directly.push_back(direct(it, python, seconds / slices).microseconds());
-    through.push_back(hosted(it, python, seconds / slices).microseconds());
-    ratio.push_back(directly.back() / through.back());
-    overhead.push_back(through.back() - directly.back());
+    const Rate peer = direct(it, python, seconds / slices);
+    const Rate ours = hosted(it, python, seconds / slices);
+    directly.push_back(peer.median_us);
+    through.push_back(ours.median_us);
+    overhead.push_back(ours.median_us - peer.median_us);
+    kept.push_back(peer.microseconds() / ours.microseconds());
   }
-  std::printf(
-      json ? R"({"case": "%s", "slots": %zu, "threads": %lld, "direct_us": %.1f, "hosted_us": %.1f, )"
-             R"("overhead_us": %.1f, "share_kept": %.3f})"
-             "\n"
-           : "%-14s %3zu slots, %lld threads: direct %8.1f us a batch, hosted %8.1f us, overhead %6.1f us, %.1f%% "
-             "of the direct rate kept\n",
-      it.id.c_str(), it.slots, static_cast<long long>(it.threads), median(directly), median(through), median(overhead),
-      (json ? 1 : 100) * median(ratio));
+  std::printf(json ? R"({"case": "%s", "slots": %zu, "threads": %lld, "direct_us": %.1f, "hosted_us": %.1f, )"
+                     R"("overhead_us": %.1f, "rate_kept": %.3f})"
+                     "\n"
+                   : "%-12s %3zu slots, %lld threads: median batch %.1f us directly, %.1f us hosted, overhead %.1f us; "
+                     "%.1f%% of the direct rate kept\n",
+              it.id.c_str(), it.slots, static_cast<long long>(it.threads), median(directly), median(through),
+              median(overhead), (json ? 1 : 100) * median(kept));
   std::fflush(stdout);
 }
 

@@ -4,8 +4,9 @@
 // longer than its limit, and a process that ends, are faults. The process is killed and started again after a pause
 // that grows with the faults of late; every running episode ends as truncated, at the observation its agent saw last
 // and with reward 0 for the action under way; new episodes begin from seeds derived from the old. Faults are told in
-// EnvHandle::events. `most_faults` of them within `fault_window` end it: the call then fails with the first cause, and given_up is set.
-// An error that the environment raises itself is none of these: it is handed on, and the process stays.
+// EnvHandle::events. `most_faults` of them within `fault_window` end it: the call then fails with the first cause, and
+// given_up is set. An error that the environment raises itself is none of these: it is handed on, and the process
+// stays.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -19,12 +18,22 @@
 namespace qanat::envs::host {
 namespace {
 
-// An answer that usually comes within `worth_spinning` is waited for without sleeping, up to twice the usual time. To
+// A child that usually works for less than `worth_spinning` is waited for without sleeping, up to twice that time. To
 // wake a sleeper costs 35 us each way on the machine this was measured on (pipe, eventfd and socket alike; pipe and
-// spinning: 2 us both ways). Slower environments are slept for: the wake-up is then a small part.
-constexpr Nanoseconds worth_spinning = std::chrono::microseconds(150);
-constexpr Nanoseconds longest_spin = std::chrono::microseconds(300);
-constexpr int looks_between_yields = 64;
+// spinning: 2 us both ways). Slower environments are slept for: the wake-up is then a small part. Judged by the child's
+// own working time: the time we wait holds its wake-up too, so that one slow answer would make all others slow.
+constexpr Nanoseconds worth_spinning = std::chrono::microseconds(200);
+constexpr Nanoseconds longest_spin = std::chrono::microseconds(400);
+constexpr Nanoseconds waking = std::chrono::microseconds(80);  // one sleep of the child does not make us sleep too
+constexpr int looks_between_times = 64;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
 Nanoseconds now() {
   return std::chrono::duration_cast<Nanoseconds>(std::chrono::steady_clock::now().time_since_epoch());
@@ -185,28 +194,30 @@ Answer HostProcess::call(Command command, Nanoseconds limit) {
   Control& control = memory_.control();
   const auto begin = now();
   control.command = static_cast<std::uint32_t>(command);
+  control.think_ns = static_cast<std::uint32_t>(std::min<std::int64_t>((begin - answered_).count(), UINT32_MAX));
   control.request.store(++number_, std::memory_order_release);
   const char bell = 1;
   if (write(to_write_.get(), &bell, 1) != 1) refuse("write");
+  control.rung.store(number_, std::memory_order_relaxed);  // a hint, as below
   const auto answer = wait_bell(number_, begin + limit);
   if (!answer) return Answer::timed_out;
   if (*answer == 0) return Answer::died;
+  answered_ = now();
   // A moving average over about eight steps decides whether the next one is spun for.
-  if (command == Command::step) usual_wait_ += (now() - begin - usual_wait_) / 8;
+  if (command == Command::step) usual_work_ += (Nanoseconds(control.work_ns) - usual_work_) / 8;
   return control.failed != 0 ? Answer::failed : Answer::ok;
 }
 
 // 1: it answered; 0: its end of the pipe is closed, or it broke the rules; nothing: the deadline passed.
 std::optional<char> HostProcess::wait_bell(std::uint32_t number, Nanoseconds deadline) {
   const Control& control = memory_.control();
-  if (usual_wait_ < worth_spinning) {
-    const auto until =
-        std::min(now() + std::min(longest_spin, 2 * usual_wait_ + std::chrono::microseconds(20)), deadline);
+  if (usual_work_ < worth_spinning) {
+    const auto until = std::min(now() + std::min(longest_spin, 2 * usual_work_ + waking), deadline);
     // A hint only: the byte in the pipe is what orders memory.
-    for (int i = 1; control.response.load(std::memory_order_relaxed) != number; ++i) {
-      if (i % looks_between_yields != 0) continue;
-      sched_yield();  // the child may need this very processor
-      if (now() > until) break;
+    for (int i = 1; control.answered.load(std::memory_order_relaxed) != number; ++i) {
+      relax();
+      // No sched_yield(): on a busy machine it gives away whole milliseconds. Spinning is short enough without.
+      if (i % looks_between_times == 0 && now() > until) break;
     }
   }
   while (true) {

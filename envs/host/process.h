@@ -68,7 +68,8 @@ class HostProcess {
   SharedMemory memory_;
   std::uint64_t shared_bytes_ = 0;
   std::uint32_t number_ = 0;
-  Nanoseconds usual_wait_{0};
+  Nanoseconds usual_work_{0};  // of the child in a step
+  Nanoseconds answered_{0};
   std::uint64_t slots_ = 0;
 };
 

@@ -11,7 +11,8 @@
 //
 // From then on a call is: arguments and the call's number in the control block, one byte to the child; results in the
 // buffers, the number back, one byte from the child. The bytes order memory: whoever has read one sees all that the
-// other wrote before. Looking at the number first ("spinning") only saves the sleep.
+// other wrote before. Looking first whether one is there ("spinning", on a number
+// that is written after the byte: before it, the look would succeed and the read still sleep) only saves the sleep.
 //
 // Every byte from the child is hostile. Lengths, kinds and extents are checked here; values (flags, rewards,
 // observations) by who copies them out of the buffers and by VectorEnv. python/qanat_env_host/protocol.py is the other
@@ -47,9 +48,11 @@ struct Control {
   // written by Qanat
   alignas(64) std::atomic<std::uint32_t> request;
   std::uint32_t command;
-  std::uint64_t slot;  // snapshot, restore, render
-  std::uint64_t size;  // restore: bytes in the scratch area
-  std::uint32_t some;  // reset: 1 when only the slots marked in `which`
+  std::uint64_t slot;               // snapshot, restore, render
+  std::uint64_t size;               // restore: bytes in the scratch area
+  std::uint32_t some;               // reset: 1 when only the slots marked in `which`
+  std::uint32_t think_ns;           // from the last answer to this call: whether the next one is worth spinning for
+  std::atomic<std::uint32_t> rung;  // the call's number again, once its byte is in the pipe
   // written by the child
   alignas(64) std::atomic<std::uint32_t> response;
   std::uint32_t failed;      // 0 or 1; then `error` holds why
@@ -57,11 +60,15 @@ struct Control {
   std::uint64_t error_size;  // bytes of UTF-8 in `error`
   std::uint64_t result_size;
   std::int32_t height, width;
+  std::uint32_t work_ns;                           // what this call took the child, its waking up apart
+  std::atomic<std::uint32_t> answered;             // the number again, once the byte is in the pipe
   alignas(64) std::atomic<std::int64_t> progress;  // the slot being worked on; -1: none in particular
   alignas(64) std::array<char, error_bytes> error;
 };
 // As python/qanat_env_host/protocol.py has them.
-static_assert(offsetof(Control, some) == 24 && offsetof(Control, response) == 64 && offsetof(Control, height) == 96 &&
+static_assert(offsetof(Control, some) == 24 && offsetof(Control, think_ns) == 28 && offsetof(Control, rung) == 32 &&
+              offsetof(Control, work_ns) == 104 && offsetof(Control, answered) == 108 &&
+              offsetof(Control, response) == 64 && offsetof(Control, height) == 96 &&
               offsetof(Control, progress) == 128 && offsetof(Control, error) == 192);
 inline constexpr std::uint64_t control_bytes = 4096;
 static_assert(sizeof(Control) <= control_bytes && std::atomic<std::uint32_t>::is_always_lock_free &&

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "envs/abi.h"
 
@@ -99,6 +100,8 @@ class Server {
   void answer() {
     Control& control = memory_.control();
     const auto number = control.request.load(std::memory_order_acquire);
+    const SteadyClock clock;
+    const auto begin = clock.now();
     qanat_env_error error{};
     error.struct_size = sizeof error;
     error.slot = -1;
@@ -110,6 +113,7 @@ class Server {
       control.error_size = size;
       control.error_slot = error.slot;
     }
+    control.work_ns = static_cast<std::uint32_t>(std::min<std::int64_t>((clock.now() - begin).count(), UINT32_MAX));
     control.response.store(number, std::memory_order_release);
   }
 
@@ -167,9 +171,11 @@ void serve(int memory_file, int from, int to, const Open& open) {
     const std::byte bell{1};
     write_all(to, std::span(&bell, 1));
     std::byte rung{};
+    Control& control = memory.control();
     while (read_exactly(from, &rung, 1)) {
       server.answer();
       write_all(to, std::span(&bell, 1));
+      control.answered.store(control.response.load(std::memory_order_relaxed), std::memory_order_relaxed);
     }
   } catch (const ConfigError& error) {
     description.error = error.what();

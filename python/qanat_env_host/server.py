@@ -8,10 +8,11 @@ import traceback
 from qanat_env_host import protocol
 from qanat_env_host.errors import SlotError, Unsupported
 
-# A call that usually comes soon is waited for by looking, up to twice the usual time: to be woken costs 35 us. See
-# envs/host/process.cpp for the measurement and for the other side of the same rule.
+# A call that usually comes soon after the last answer is waited for by looking, up to twice that time: to be woken costs
+# 35 us. See envs/host/process.cpp for the measurement and for the other side of the same rule.
 WORTH_SPINNING_NS = 100_000
 LONGEST_SPIN_NS = 200_000
+WAKING_NS = 60_000  # so that one sleep of the other side does not make this one sleep too
 
 
 def serve(memory_file, source, sink):
@@ -60,20 +61,18 @@ def make(request):
 
 def answer_calls(backend, shared, source, sink):
     words, read, write, clock = shared.words, os.read, os.write, time.perf_counter_ns
-    actions, seen, usual = shared.actions, 0, 0
+    actions, seen, usual = shared.actions, 0, 0  # usual: nanoseconds that the other side thinks between two calls
     while True:
         if usual < WORTH_SPINNING_NS:
             # A hint only: the byte in the pipe is what orders memory.
-            begin = clock()
-            until = begin + min(LONGEST_SPIN_NS, 2 * usual + 20_000)
-            while words[0] == seen and clock() < until:
+            until = clock() + min(LONGEST_SPIN_NS, 2 * usual + WAKING_NS)
+            while words[8] == seen and clock() < until:
                 pass
-        else:
-            begin = clock()
         if not read(source, 1):
             return
-        usual += (clock() - begin - usual) // 8
+        begin = clock()
         seen = words[0]
+        usual += (words[7] - usual) // 8
         command = words[1]
         try:
             if command == protocol.STEP:
@@ -87,8 +86,10 @@ def answer_calls(backend, shared, source, sink):
             traceback.print_exception(cause)
             sys.stderr.flush()
             shared.set_error(slot, short(cause))
+        words[26] = min(clock() - begin, 0xFFFFFFFF)
         words[16] = seen
         write(sink, b"\1")
+        words[27] = seen
 
 
 def call(backend, shared, command):

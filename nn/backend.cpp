@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "nn/cpu/backends.h"
 #include "nn/cuda_loader.h"
+#include "nn/sequence.h"
 
 namespace qanat::nn {
 namespace {
@@ -20,6 +21,10 @@ int gpu_of(std::string_view device) {
 }
 
 }  // namespace
+
+std::unique_ptr<SequenceTrainer> Backend::sequence_trainer(const NetworkSpec&, const SequenceOptions&) {
+  throw ConfigError(text("device '", name(), "' does not train recurrent networks"));
+}
 
 std::unique_ptr<Backend> make_backend(std::string_view device) {
   if (device == "cpu") return make_fast_backend();

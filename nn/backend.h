@@ -118,6 +118,9 @@ class QTrainer {
   virtual void load_optimizer(std::span<const std::byte> bytes) = 0;
 };
 
+struct SequenceOptions;
+class SequenceTrainer;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -130,6 +133,10 @@ class Backend {
   }
   // Throws ConfigError when an option is out of range or not to be had on this backend.
   [[nodiscard]] virtual std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) = 0;
+  // For networks with an lstm, see nn/sequence.h. Throws ConfigError when an option is out of range, and from backends
+  // that have no recurrent update.
+  [[nodiscard]] virtual std::unique_ptr<SequenceTrainer> sequence_trainer(const NetworkSpec& spec,
+                                                                          const SequenceOptions& options);
 };
 
 // "cpu": the fast one. "reference": plain loops in f32, the oracle. "reference64": the same in f64. "cuda:N", or "cuda"

@@ -38,6 +38,13 @@ void check_batch(const NetworkSpec& spec, const TrainerOptions& options, const Q
   }
 }
 
+Plan feed_forward_plan(const NetworkSpec& spec) {
+  if (spec.lstm_layer()) {
+    throw ConfigError(text("network layer ", *spec.lstm_layer(), " is an lstm: such a network learns from sequences"));
+  }
+  return make_plan(spec);
+}
+
 void check_options(const TrainerOptions& o) {
   const auto require = [](bool holds, const char* what, double value) {
     if (!holds) throw ConfigError(text("trainer option ", what, " is ", value));

@@ -44,6 +44,8 @@ void check_options(const TrainerOptions& options);
 void check_max_batch(std::int64_t max_batch);
 // For a processor's backend, which has one precision and one set of kernels.
 void check_plain(const std::string& backend, const std::string& precision, const std::string& kernels);
+// Throws ConfigError when the network has an lstm.
+[[nodiscard]] Plan feed_forward_plan(const NetworkSpec& spec);
 
 // The buffers of one pass over `samples` samples: its values, or the gradients with respect to them. `input`, when
 // given, is taken as buffer 0.
@@ -59,9 +61,9 @@ std::vector<typename Ops::Activations> make_pass(Ops& ops, const Plan& plan, std
 }
 
 template <class Ops>
-void run_forward(Ops& ops, const Plan& plan, const typename Ops::Block& parameters,
-                 std::vector<typename Ops::Activations>& pass, std::int64_t samples) {
-  for (const Step& step : plan.steps) {
+void run_steps(Ops& ops, std::span<const Step> steps, const typename Ops::Block& parameters,
+               std::vector<typename Ops::Activations>& pass, std::int64_t samples) {
+  for (const Step& step : steps) {
     const auto& in = pass[step.in.buffer];
     auto& out = pass[step.out.buffer];
     switch (step.kind) {
@@ -80,17 +82,27 @@ void run_forward(Ops& ops, const Plan& plan, const typename Ops::Block& paramete
       case StepKind::dueling:
         ops.dueling(step, in, out, samples);
         break;
+      case StepKind::lstm:  // not one sample after the other: nn/sequence_engine.h
+        assert(false);
+        break;
     }
   }
+}
+
+template <class Ops>
+void run_forward(Ops& ops, const Plan& plan, const typename Ops::Block& parameters,
+                 std::vector<typename Ops::Activations>& pass, std::int64_t samples) {
+  run_steps(ops, plan.steps, parameters, pass, samples);
 }
 
 // From gradients of the last buffer to gradients of every parameter. `deltas` are gradients with respect to the
 // buffers of `pass`; where a buffer holds values after a relu, its delta is already masked.
 template <class Ops>
-void run_backward(Ops& ops, const Plan& plan, const typename Ops::Block& parameters,
-                  const std::vector<typename Ops::Activations>& pass, std::vector<typename Ops::Activations>& deltas,
-                  typename Ops::Block& gradients, std::int64_t samples) {
-  for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
+void run_steps_backward(Ops& ops, std::span<const Step> steps, const typename Ops::Block& parameters,
+                        const std::vector<typename Ops::Activations>& pass,
+                        std::vector<typename Ops::Activations>& deltas, typename Ops::Block& gradients,
+                        std::int64_t samples) {
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     const auto& in = pass[step->in.buffer];
     const auto& out_delta = deltas[step->out.buffer];
     auto& in_delta = deltas[step->in.buffer];
@@ -111,8 +123,18 @@ void run_backward(Ops& ops, const Plan& plan, const typename Ops::Block& paramet
       case StepKind::dueling:
         ops.dueling_gradient(*step, out_delta, in_delta, samples);
         break;
+      case StepKind::lstm:
+        assert(false);
+        break;
     }
   }
+}
+
+template <class Ops>
+void run_backward(Ops& ops, const Plan& plan, const typename Ops::Block& parameters,
+                  const std::vector<typename Ops::Activations>& pass, std::vector<typename Ops::Activations>& deltas,
+                  typename Ops::Block& gradients, std::int64_t samples) {
+  run_steps_backward(ops, plan.steps, parameters, pass, deltas, gradients, samples);
 }
 
 template <class Ops>
@@ -122,7 +144,7 @@ class EngineInference final : public Inference {
   EngineInference(const NetworkSpec& spec, std::int64_t max_batch, const Where&... where)
       : spec_(spec),
         max_batch_(max_batch),
-        plan_(make_plan(spec)),
+        plan_(feed_forward_plan(spec)),
         ops_(spec_, plan_, TrainerOptions{.batch = max_batch}, where...) {
     parameters_ = ops_.block();
     pass_ = make_pass(ops_, plan_, max_batch, Holds::values);
@@ -162,7 +184,7 @@ class EngineTrainer final : public QTrainer {
  public:
   template <class... Where>
   EngineTrainer(const NetworkSpec& spec, const TrainerOptions& options, const Where&... where)
-      : spec_(spec), options_(options), plan_(make_plan(spec)), ops_(spec_, plan_, options, where...) {
+      : spec_(spec), options_(options), plan_(feed_forward_plan(spec)), ops_(spec_, plan_, options, where...) {
     online_ = ops_.block();
     target_ = ops_.block();
     gradients_ = ops_.block();
@@ -245,7 +267,7 @@ class EngineTrainer final : public QTrainer {
 
 // Of a backend whose operations need no more than options.
 template <class Ops>
-class EngineBackend final : public Backend {
+class EngineBackend : public Backend {
  public:
   explicit EngineBackend(std::string name) : name_(std::move(name)) {}
   std::string name() const override { return name_; }

@@ -1,5 +1,6 @@
 #include "nn/network.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <functional>
@@ -59,11 +60,12 @@ Layer build_layer(const LayerConfig& config, std::size_t index, const std::vecto
     built.kind = config.kind == "relu" ? LayerKind::relu : LayerKind::layer_norm;
     return built;
   }
-  if (config.kind != "linear" && config.kind != "conv2d") {
-    throw wrong("the kind is none of linear, conv2d, relu, layer_norm");
+  if (config.kind != "linear" && config.kind != "conv2d" && config.kind != "lstm") {
+    throw wrong("the kind is none of linear, conv2d, relu, layer_norm, lstm");
   }
   if (config.out < 1) throw wrong(text("out is ", config.out, ", it must be at least 1"));
-  if (config.kind == "linear") {
+  if (config.kind != "conv2d") {
+    built.kind = config.kind == "lstm" ? LayerKind::lstm : LayerKind::linear;
     built.out = {config.out};
     return built;
   }
@@ -82,11 +84,11 @@ Layer build_layer(const LayerConfig& config, std::size_t index, const std::vecto
 }
 
 void add(std::vector<ParameterInfo>& layout, const std::string& name, std::vector<std::int64_t> weight,
-         std::int64_t bias) {
+         std::int64_t bias, std::int64_t fan_in) {
   const std::size_t offset = layout.empty() ? 0 : layout.back().offset + layout.back().elements();
   const auto weight_elements = static_cast<std::size_t>(product(weight));
-  layout.push_back({name + ".weight", std::move(weight), offset});
-  layout.push_back({name + ".bias", {bias}, offset + weight_elements});
+  layout.push_back({name + ".weight", std::move(weight), offset, fan_in});
+  layout.push_back({name + ".bias", {bias}, offset + weight_elements, fan_in});
 }
 
 }  // namespace
@@ -124,6 +126,13 @@ std::vector<std::int64_t> NetworkSpec::stacked_shape() const {
 
 std::int64_t NetworkSpec::stacked_features() const { return product(stacked_shape()); }
 
+std::optional<std::size_t> NetworkSpec::lstm_layer() const {
+  const auto found =
+      std::find_if(layers.begin(), layers.end(), [](const Layer& l) { return l.kind == LayerKind::lstm; });
+  if (found == layers.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - layers.begin());
+}
+
 std::int64_t NetworkSpec::trunk_features() const {
   return layers.empty() ? stacked_features() : product(layers.back().out);
 }
@@ -152,6 +161,13 @@ NetworkSpec build_network(const NetworkConfig& config, const TensorSpec& input, 
                    .actions = actions};
   std::vector<std::int64_t> shape = spec.stacked_shape();
   for (const LayerConfig& entry : trunk_of(config)) {
+    const bool after_lstm = !spec.layers.empty() && spec.layers.back().kind == LayerKind::lstm;
+    if (entry.kind == "lstm" && spec.lstm_layer()) {
+      throw ConfigError(text("network layer ", spec.layers.size(), " is a second lstm, one is the most"));
+    }
+    if (entry.kind == "relu" && after_lstm) {
+      throw ConfigError(text("network layer ", spec.layers.size(), " is a relu on an lstm, which is not supported"));
+    }
     spec.layers.push_back(build_layer(entry, spec.layers.size(), shape));
     shape = spec.layers.back().out;
   }
@@ -165,23 +181,31 @@ std::vector<ParameterInfo> parameter_layout(const NetworkSpec& spec) {
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const Layer& l = spec.layers[i];
     const std::string name = "layers." + std::to_string(i);
-    if (l.kind == LayerKind::linear) add(layout, name, {product(l.in), l.out[0]}, l.out[0]);
-    if (l.kind == LayerKind::conv2d) add(layout, name, {l.out[0], l.in[0], l.kernel, l.kernel}, l.out[0]);
-    if (l.kind == LayerKind::layer_norm) add(layout, name, {product(l.in)}, product(l.in));
+    const std::int64_t in = product(l.in);
+    if (l.kind == LayerKind::linear) add(layout, name, {in, l.out[0]}, l.out[0], in);
+    if (l.kind == LayerKind::conv2d) {
+      add(layout, name, {l.out[0], l.in[0], l.kernel, l.kernel}, l.out[0], l.in[0] * l.kernel * l.kernel);
+    }
+    if (l.kind == LayerKind::layer_norm) add(layout, name, {in}, in, 0);
+    if (l.kind == LayerKind::lstm) {
+      const std::int64_t hidden = l.out[0];
+      add(layout, name + ".input", {in + spec.actions + 1, 4 * hidden}, 4 * hidden, hidden);
+      add(layout, name + ".recurrent", {hidden, 4 * hidden}, 4 * hidden, hidden);
+    }
   }
   const std::int64_t trunk = spec.trunk_features();
   if (!spec.dueling) {
-    add(layout, "q", {trunk, spec.actions}, spec.actions);
+    add(layout, "q", {trunk, spec.actions}, spec.actions, trunk);
     return layout;
   }
   std::int64_t stream = trunk;
   if (spec.dueling_hidden > 0) {
     stream = spec.dueling_hidden;
-    add(layout, "value_hidden", {trunk, stream}, stream);
-    add(layout, "advantage_hidden", {trunk, stream}, stream);
+    add(layout, "value_hidden", {trunk, stream}, stream, trunk);
+    add(layout, "advantage_hidden", {trunk, stream}, stream, trunk);
   }
-  add(layout, "value", {stream, 1}, 1);
-  add(layout, "advantage", {stream, spec.actions}, spec.actions);
+  add(layout, "value", {stream, 1}, 1, stream);
+  add(layout, "advantage", {stream, spec.actions}, spec.actions, stream);
   return layout;
 }
 
@@ -202,22 +226,14 @@ std::uint64_t layout_hash(const NetworkSpec& spec) {
 
 void initialise(const NetworkSpec& spec, Rng& rng, std::span<float> parameters) {
   assert(parameters.size() == parameter_count(spec));
-  double bound = 0;  // of the weight, kept for the bias that follows it
   for (const ParameterInfo& info : parameter_layout(spec)) {
     const auto values = parameters.subspan(info.offset, info.elements());
-    const bool weight = info.name.ends_with(".weight");
-    if (weight && info.shape.size() == 1) {  // layer norm's gain; its bias gets bound 0
-      std::fill(values.begin(), values.end(), 1.0f);
-      bound = 0;
+    if (info.fan_in == 0) {
+      std::fill(values.begin(), values.end(), info.name.ends_with(".weight") ? 1.0f : 0.0f);
       continue;
     }
-    if (weight) {
-      const bool conv = info.shape.size() == 4;
-      const auto fan_in =
-          conv ? info.elements() / static_cast<std::size_t>(info.shape[0]) : static_cast<std::size_t>(info.shape[0]);
-      bound = 1 / std::sqrt(static_cast<double>(fan_in));
-    }
-    for (float& value : values) value = bound == 0 ? 0.0f : static_cast<float>(rng.uniform(-bound, bound));
+    const double bound = 1 / std::sqrt(static_cast<double>(info.fan_in));
+    for (float& value : values) value = static_cast<float>(rng.uniform(-bound, bound));
   }
 }
 

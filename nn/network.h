@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,8 +20,8 @@ namespace qanat::nn {
 
 // One entry of a custom network's trunk.
 struct LayerConfig {
-  std::string kind = "linear";  // linear | conv2d | relu | layer_norm
-  std::int64_t out = 0;         // linear: features; conv2d: channels
+  std::string kind = "linear";  // linear | conv2d | relu | layer_norm; from code also lstm
+  std::int64_t out = 0;         // linear, lstm: features; conv2d: channels
   std::int64_t kernel = 0;      // conv2d: side of the square window
   std::int64_t stride = 1;      // conv2d
   void describe(ConfigVisitor& v);
@@ -36,10 +37,11 @@ struct NetworkConfig {
   void describe(ConfigVisitor& v);
 };
 
-enum class LayerKind : std::uint8_t { linear, conv2d, relu, layer_norm };
+enum class LayerKind : std::uint8_t { linear, conv2d, relu, layer_norm, lstm };
 
-// Shapes without the batch: [F] or [C, H, W]. A linear layer and a layer norm read a [C, H, W] input flat, in
-// that order.
+// Shapes without the batch: [F] or [C, H, W]. A linear layer, a layer norm and an lstm read a [C, H, W] input flat, in
+// that order. An lstm (Gers et al., "Learning to Forget", 2000, gates as PyTorch orders them: input, forget, cell,
+// output) also reads the last action, one-hot, and the last reward: actions + 1 more features. At most one a network.
 struct Layer {
   LayerKind kind = LayerKind::linear;
   std::vector<std::int64_t> in = {};
@@ -65,6 +67,8 @@ struct NetworkSpec {
   // [F*K], or [K*C, H, W] where an [H, W] row counts as one channel.
   [[nodiscard]] std::vector<std::int64_t> stacked_shape() const;
   [[nodiscard]] std::int64_t stacked_features() const;
+  // The index of the lstm among the layers; none in a feed-forward network.
+  [[nodiscard]] std::optional<std::size_t> lstm_layer() const;
   // What leaves the trunk, flat.
   [[nodiscard]] std::int64_t trunk_features() const;
 };
@@ -76,11 +80,13 @@ struct NetworkSpec {
 
 // One tensor of the canonical layout: a flat f32 block, conv2d weights OIHW, linear weights [in, out].
 // Names: "layers.I.weight" and ".bias" (I indexes NetworkSpec::layers), then "q" or "value_hidden",
-// "advantage_hidden", "value" and "advantage".
+// "advantage_hidden", "value" and "advantage". An lstm of H features has "layers.I.input.weight" [in + actions + 1, 4
+// H], "layers.I.recurrent.weight" [H, 4 H] and a bias after each, as PyTorch has; columns are gates times features.
 struct ParameterInfo {
   std::string name;
   std::vector<std::int64_t> shape;
-  std::size_t offset = 0;  // elements from the block's start
+  std::size_t offset = 0;   // elements from the block's start
+  std::int64_t fan_in = 0;  // initial values are from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); 0: a layer norm's 1 and 0
 
   [[nodiscard]] std::size_t elements() const;
 };
@@ -91,7 +97,8 @@ struct ParameterInfo {
 // Hash of the layout's names and shapes: weights of another network are told apart by it.
 [[nodiscard]] std::uint64_t layout_hash(const NetworkSpec& spec);
 
-// PyTorch's default: weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); layer norm 1 and 0.
+// PyTorch's default: weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); layer norm 1 and 0. All of an lstm
+// counts its hidden features as fan_in.
 // Precondition: parameters.size() == parameter_count(spec).
 void initialise(const NetworkSpec& spec, Rng& rng, std::span<float> parameters);
 

@@ -34,6 +34,10 @@ class Builder {
       step.weight = next_parameter_++;
       step.bias = next_parameter_++;
     }
+    if (step.kind == StepKind::lstm) {
+      step.recurrent_weight = next_parameter_++;
+      step.recurrent_bias = next_parameter_++;
+    }
     plan_.steps.push_back(step);
   }
 
@@ -56,6 +60,9 @@ class Builder {
       case LayerKind::relu:
         step.kind = StepKind::relu;
         step.relu = true;
+        break;
+      case LayerKind::lstm:
+        step.kind = StepKind::lstm;
         break;
       case LayerKind::conv2d:
         step.kind = StepKind::conv2d;

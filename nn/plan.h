@@ -25,15 +25,17 @@ struct ConvShape {
   std::int64_t kernel = 0, stride = 1;
 };
 
-enum class StepKind : std::uint8_t { linear, conv2d, layer_norm, relu, dueling };
+enum class StepKind : std::uint8_t { linear, conv2d, layer_norm, relu, dueling, lstm };
 
 struct Step {
   StepKind kind = StepKind::linear;
   View in = {};
   View out = {};
   ConvShape conv = {};     // conv2d only
-  std::size_t weight = 0;  // index into Plan::parameters; layer norm: the gain
+  std::size_t weight = 0;  // index into Plan::parameters; layer norm: the gain; lstm: the input's
   std::size_t bias = 0;
+  std::size_t recurrent_weight = 0;  // lstm only
+  std::size_t recurrent_bias = 0;
   bool relu = false;  // max(0, .) in the epilogue of this step
 
   // Backward: whether the gradient with respect to `in` is needed (not for the observation), whether `in` holds

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/learner/r2d2.h"
 #include "core/error.h"
 #include "nn/backend.h"
 #include "nn/cuda_loader.h"
@@ -27,6 +28,7 @@ struct Settings {
   bool json = false;
   std::string device = "cuda:0", precision = "auto", kernels = "auto";
   std::vector<std::int64_t> batches = {32, 512, 4096};
+  std::string shapes = "nature,r2d2";
   int updates = 400;
   bool capture = true;
   std::string python;
@@ -215,6 +217,23 @@ Case bench_update(nn::Backend& backend, const nn::NetworkSpec& spec, std::int64_
           .loss = result.loss};
 }
 
+// R2D2's update of 64 sequences.
+Case bench_recurrent(nn::Backend& backend, const Settings& settings) {
+  const R2d2Settings how{.precision = settings.precision,
+                         .kernels = settings.kernels,
+                         .capture = settings.capture,
+                         .updates = std::max(1, settings.updates / 4)};
+  const R2d2Times times = bench_r2d2(backend, how);
+  return {.name = text("update/r2d2/sequences_", how.sequences),
+          .device_ms = times.device_ms,
+          .wall_ms = times.wall_ms,
+          .samples = times.samples,
+          .flops = times.flops,
+          .bytes = times.bytes,
+          .bus_bytes = times.bus_bytes,
+          .loss = times.loss};
+}
+
 struct PeerTime {
   std::string peer, name;
   double ms = 0;
@@ -275,13 +294,14 @@ void print_ratios(const std::vector<Case>& cases, const std::vector<PeerTime>& p
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("The double-DQN update of the Nature network on a GPU");
+  CLI::App app("The double-DQN update of the Nature network and the recurrent one of R2D2 on a GPU");
   Settings settings;
   app.add_flag("--json", settings.json, "One JSON object a line");
   app.add_option("--device", settings.device, "Backend")->capture_default_str();
   app.add_option("--precision", settings.precision, "auto, bf16, tf32 or fp32")->capture_default_str();
   app.add_option("--kernels", settings.kernels, "auto, general or fused")->capture_default_str();
   app.add_option("--batches", settings.batches, "Batch sizes")->delimiter(',')->capture_default_str();
+  app.add_option("--shapes", settings.shapes, "nature, r2d2 or both")->capture_default_str();
   app.add_option("--updates", settings.updates, "Updates timed for each")->capture_default_str();
   app.add_option("--capture", settings.capture, "0: launch each kernel instead of replaying a graph, for profilers")
       ->capture_default_str();
@@ -298,18 +318,29 @@ int run(int argc, char** argv) {
               << ", cuBLASLt " << report.cublas << '\n';
   }
   const nn::NetworkSpec spec = nature();
+  const bool feed_forward = settings.shapes.find("nature") != std::string::npos;
+  const bool recurrent = settings.shapes.find("r2d2") != std::string::npos;
   std::vector<Case> cases;
+  const auto add = [&](const Case& made) {
+    cases.push_back(made);
+    print(made, settings);
+  };
   for (const std::int64_t batch : settings.batches) {
-    cases.push_back(bench_update(*backend, spec, batch, settings));
-    print(cases.back(), settings);
+    if (feed_forward) add(bench_update(*backend, spec, batch, settings));
   }
+  if (recurrent) add(bench_recurrent(*backend, settings));
   if (settings.python.empty()) return 0;
   const char* elsewhere = std::getenv("QANAT_LEARNER_BENCH_DIR");  // where the sources are not
   const std::string scripts = elsewhere != nullptr ? elsewhere : QANAT_LEARNER_BENCH_DIR;
-  for (const std::string peer : {"torch", "jax"}) {
-    if (settings.peers.find(peer) == std::string::npos) continue;
-    print_ratios(cases, run_peer(settings.python, scripts + "/" + peer + "_peer.py"), settings.json);
+  const auto run_script = [&](const char* peer, const char* script) {
+    if (settings.peers.find(peer) == std::string::npos) return;
+    print_ratios(cases, run_peer(settings.python, scripts + "/" + script), settings.json);
+  };
+  if (feed_forward) {
+    run_script("torch", "torch_peer.py");
+    run_script("jax", "jax_peer.py");
   }
+  if (recurrent) run_script("torch", "r2d2_peer.py");
   return 0;
 }
 

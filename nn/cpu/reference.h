@@ -75,13 +75,15 @@ class ReferenceOps : public CpuUpdate<Real> {
                            Activations& in_delta, Block& gradients, std::int64_t samples);
   void dueling_gradient(const Step& step, const Activations& out_delta, Activations& in_delta, std::int64_t samples);
 
- private:
+ protected:
   Real* parameter(const Block& block, std::size_t index) const { return block.data + plan_.parameters[index].offset; }
   // Stores or adds one element of a delta, masked by the relu its value went through.
   static void put_delta(const Step& step, Real value, Real input, Real& delta);
 
   const NetworkSpec& spec_;
   const Plan& plan_;
+
+ private:
   std::deque<std::vector<Real>> memory_;  // a deque: growing it moves no vector
   std::vector<Real> mean_, square_;       // the optimiser's moments
 };

@@ -94,12 +94,13 @@ class CpuUpdate {
   const TrainerOptions options_;
   std::int64_t steps_ = 0;  // finished updates, as Adam's bias correction counts them
 
+  UpdateControls controls_;
+  UpdateResult result_;
+  std::vector<float> td_abs_;
+
  private:
   QBatch batch_;
-  UpdateControls controls_;
   bool sync_pending_ = false;
-  std::vector<float> td_abs_;
-  UpdateResult result_;
 };
 
 }  // namespace qanat::nn

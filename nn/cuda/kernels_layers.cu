@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(mask_threads)
     return;
   }
   if (stores) scratch[blockIdx.x * shape.columns + own_column] = total;
-  if (!last_block(counter)) return;
+  if (counter == nullptr || !last_block(counter)) return;
   for (std::int64_t first = 0; first < shape.columns; first += mask_threads / 8) {
     const std::int64_t c = first + own;
     total = 0;
@@ -91,6 +91,16 @@ __global__ void __launch_bounds__(mask_threads)
     for (int step = 4; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
     if (c < shape.columns && eighth == 0) sums[c] = total;
   }
+}
+
+// sums [columns] := sums over the blocks of scratch [blocks][columns].
+__global__ void add_blocks_kernel(const float* scratch, unsigned blocks, std::int64_t columns, float* sums) {
+  const std::int64_t column = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x;
+  if (column >= columns) return;
+  float total = 0;
+#pragma unroll 8
+  for (unsigned block = 0; block < blocks; ++block) total += scratch[block * columns + column];
+  sums[column] = total;
 }
 
 struct Moments {
@@ -248,15 +258,22 @@ std::int64_t sums_scratch(std::int64_t columns) { return most_mask_blocks * colu
 template <class T>
 void mask_and_sum(cudaStream_t stream, const MaskShape& shape, const T* value, T* delta, float* sums, float* scratch,
                   unsigned* counter) {
-  // Few columns are summed over many blocks. Many columns fill the card by themselves, and the last block would be
-  // slow.
+  // Few columns are summed over many blocks. Many columns of few rows fill the card by themselves, and the last block
+  // would be slow; many columns of many rows are added up by a launch of their own.
   const std::int64_t slices = (shape.rows + 4 * (mask_threads / 4) - 1) / (4 * (mask_threads / 4));
   const unsigned column_blocks = blocks_for(shape.columns, 32);
+  const bool wide = column_blocks > 8 && sums != nullptr;
+  const bool tall = slices >= 8;
   const std::int64_t most =
-      std::max<std::int64_t>(1, column_blocks > 8 && sums != nullptr ? 1 : most_mask_blocks / column_blocks);
-  const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(slices, 1, most)), column_blocks);
-  mask_kernel<<<grid, mask_threads, 0, stream>>>(shape, value, delta, sums, scratch, counter);
+      std::max<std::int64_t>(1, wide ? (tall ? 528 / column_blocks : 1) : most_mask_blocks / column_blocks);
+  const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(slices, 1, std::min(most, most_mask_blocks))),
+                  column_blocks);
+  const bool apart = wide && grid.x > 1;
+  mask_kernel<<<grid, mask_threads, 0, stream>>>(shape, value, delta, sums, scratch, apart ? nullptr : counter);
   QANAT_LAUNCHED("mask_and_sum");
+  if (!apart) return;
+  add_blocks_kernel<<<blocks_for(shape.columns, 64), 64, 0, stream>>>(scratch, grid.x, shape.columns, sums);
+  QANAT_LAUNCHED("mask_and_sum, blocks");
 }
 
 template <class T>

@@ -1,5 +1,7 @@
 #include "nn/cuda/layout.h"
 
+#include "nn/cuda/nature/layout.h"
+
 namespace qanat::nn::cuda {
 namespace {
 
@@ -17,12 +19,15 @@ std::pair<std::size_t, std::int64_t> key(const View& view) { return {view.buffer
 
 }  // namespace
 
-NetworkLayout::NetworkLayout(const NetworkSpec& spec, const Plan& plan)
-    : widths_(plan.buffers.size()), offsets_(plan.parameters.size()), elements_(plan.parameter_count) {
+NetworkLayout::NetworkLayout(const NetworkSpec& spec, const Plan& plan, bool nature_torso)
+    : nature_torso_(nature_torso),
+      widths_(plan.buffers.size()),
+      offsets_(plan.parameters.size()),
+      elements_(plan.parameter_count) {
   lay_out_views(spec, plan);
   lay_out_buffers();
   lay_out_linears(plan);
-  lay_out_parameters(plan);
+  lay_out_parameters(spec, plan);
 }
 
 // Convolutions decide; layers that work element by element pass the decision on; the rest is flat.
@@ -32,7 +37,8 @@ void NetworkLayout::lay_out_views(const NetworkSpec& spec, const Plan& plan) {
     if (step.kind != StepKind::conv2d) continue;
     const ConvShape& c = step.conv;
     views_.insert({key(step.in), image(c.in_channels, c.in_height, c.in_width)});
-    views_.insert({key(step.out), image(c.out_channels, c.out_height, c.out_width)});
+    const auto out = views_.insert({key(step.out), image(c.out_channels, c.out_height, c.out_width)});
+    out.first->second.planes = nature_torso_;
     ConvLayout conv{.in_height = c.in_height,
                     .in_width = c.in_width,
                     .in_channels = padded(c.in_channels),
@@ -123,8 +129,12 @@ std::size_t NetworkLayout::take(std::int64_t elements) {
   return start;
 }
 
-void NetworkLayout::lay_out_parameters(const Plan& plan) {
+void NetworkLayout::lay_out_parameters(const NetworkSpec& spec, const Plan& plan) {
   LinearLayout* group = nullptr;
+  if (nature_torso_) {
+    const std::size_t start = take(nature::dense);
+    for (std::size_t i = 0; i < nature::dense; ++i) elements_[i] = static_cast<std::uint32_t>(start + i);
+  }
   for (const Step& step : plan.steps) {
     switch (step.kind) {
       case StepKind::linear: {
@@ -140,6 +150,7 @@ void NetworkLayout::lay_out_parameters(const Plan& plan) {
         break;
       }
       case StepKind::conv2d: {
+        if (nature_torso_) break;  // there are no others
         const ConvLayout& c = conv(step);
         offsets_[step.weight] = take(c.out_channels * c.kernel * c.kernel * c.in_channels);
         offsets_[step.bias] = take(c.out_channels);
@@ -151,9 +162,43 @@ void NetworkLayout::lay_out_parameters(const Plan& plan) {
         offsets_[step.bias] = take(view(step.in).width());
         map_norm(plan, step);
         break;
+      case StepKind::lstm:
+        lay_out_lstm(spec, plan, step);
+        break;
       case StepKind::relu:
       case StepKind::dueling:
         break;
+    }
+  }
+}
+
+// Canonical columns are gate * features + feature.
+void NetworkLayout::lay_out_lstm(const NetworkSpec& spec, const Plan& plan, const Step& step) {
+  const std::int64_t features = step.out.features;
+  lstm_ = {.in = view(step.in), .features = features, .row = padded(features)};
+  const std::int64_t below = lstm_.in.width();
+  const std::int64_t gates = 4 * lstm_.row;
+  lstm_.input = take(lstm_input_rows(below, spec.actions) * gates);
+  lstm_.recurrent = take(gates * lstm_.row);
+  const auto elements_of = [&](std::size_t parameter) { return elements_.data() + plan.parameters[parameter].offset; };
+  const auto map_row = [&](std::uint32_t* to, std::int64_t row) {
+    for (std::int64_t c = 0; c < 4 * features; ++c) {
+      const std::int64_t column = c % features * 4 + c / features;
+      to[c] = static_cast<std::uint32_t>(lstm_.input + static_cast<std::size_t>(row * gates + column));
+    }
+  };
+  std::uint32_t* input = elements_of(step.weight);
+  for (std::int64_t i = 0; i < step.in.features + spec.actions + 1; ++i) {
+    const bool extra = i >= step.in.features;
+    map_row(input + i * 4 * features, extra ? below + i - step.in.features : lstm_.in.position(i));
+  }
+  map_row(elements_of(step.bias), below + spec.actions + 1);
+  map_row(elements_of(step.recurrent_bias), below + spec.actions + 2);
+  std::uint32_t* recurrent = elements_of(step.recurrent_weight);
+  for (std::int64_t k = 0; k < features; ++k) {
+    for (std::int64_t c = 0; c < 4 * features; ++c) {
+      const std::int64_t row = c % features * 4 + c / features;
+      *recurrent++ = static_cast<std::uint32_t>(lstm_.recurrent + static_cast<std::size_t>(row * lstm_.row + k));
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "nn/cuda/nature/trainer.h"
 #include "nn/cuda/ops.h"
 #include "nn/cuda/precision.h"
+#include "nn/cuda/sequence_ops.h"
 #include "nn/cuda_library.h"
 #include "nn/engine.h"
 
@@ -41,6 +42,15 @@ class CudaBackend final : public Backend {
       return std::make_unique<EngineTrainer<CudaOps<__nv_bfloat16>>>(spec, options, device_, precision);
     }
     return std::make_unique<EngineTrainer<CudaOps<float>>>(spec, options, device_, precision);
+  }
+
+  std::unique_ptr<SequenceTrainer> sequence_trainer(const NetworkSpec& spec, const SequenceOptions& options) override {
+    check_sequence_options(spec, options);
+    const Precision precision = precision_of(options.update.precision);
+    if (precision == Precision::bf16) {
+      return std::make_unique<EngineSequenceTrainer<CudaSequenceOps<__nv_bfloat16>>>(spec, options, device_, precision);
+    }
+    return std::make_unique<EngineSequenceTrainer<CudaSequenceOps<float>>>(spec, options, device_, precision);
   }
 
  private:

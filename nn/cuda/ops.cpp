@@ -23,13 +23,18 @@ std::size_t scratch_floats(const NetworkLayout& layout, const Plan& plan, std::i
 template <class T>
 CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
                     Precision precision)
+    : CudaOps(spec, plan, options, device, precision, options.batch, false) {}
+
+template <class T>
+CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
+                    Precision precision, std::int64_t samples, bool nature_torso)
     : spec_(spec),
       plan_(plan),
       options_(options),
       rule_(optimizer_rule(options)),
       device_((device.use(), device)),
       precision_(precision),
-      layout_(spec, plan),
+      layout_(spec, plan, nature_torso),
       staging_({.batch = options.batch,
                 .stack = spec.stack,
                 .actions = spec.actions,
@@ -40,12 +45,12 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
       canonical_(plan.parameter_count),
       canonical_host_(plan.parameter_count),
       q_host_(static_cast<std::size_t>(options.batch * padded(spec.actions))),
-      bad_(static_cast<std::size_t>(2 * options.batch)),
+      bad_(static_cast<std::size_t>(2 * samples)),
       td_partial_(static_cast<std::size_t>(2 * td_blocks(options.batch))),
       norm_partial_(optimizer_blocks),
       clock_(1) {
   for (Lane& lane : lanes_) {
-    lane.scratch = DeviceBuffer<float>(scratch_floats(layout_, plan_, options.batch));
+    lane.scratch = DeviceBuffer<float>(scratch_floats(layout_, plan_, samples));
     lane.counter = DeviceBuffer<unsigned>(1);
   }
   for (std::size_t set = 0; set < Staging::sets; ++set) {
@@ -58,7 +63,7 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
   lanes_[0].stream.synchronize();
   if constexpr (sizeof(T) == 2) {
     for (const Step& step : plan_.steps) {
-      if (step.kind != StepKind::conv2d) continue;
+      if (step.kind != StepKind::conv2d || nature_torso) continue;
       if (narrow_.count == NarrowSegments::most) {
         throw ConfigError(text("a network of more than ", NarrowSegments::most, " convolutions in bf16"));
       }

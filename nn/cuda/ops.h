@@ -61,6 +61,9 @@ class CudaOps {
   // `spec` and `plan` must outlive this object.
   CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
           Precision precision);
+  // For passes of up to `samples` samples; `nature_torso` as NetworkLayout has it.
+  CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
+          Precision precision, std::int64_t samples, bool nature_torso);
 
   // Memory.
   Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
@@ -137,7 +140,7 @@ class CudaOps {
                            Activations& in_delta, Block& gradients, std::int64_t samples);
   void dueling_gradient(const Step& step, const Activations& out_delta, Activations& in_delta, std::int64_t samples);
 
- private:
+ protected:
   // A stream with what the libraries and kernels on it need for themselves.
   struct Lane {
     Stream stream;

@@ -79,7 +79,7 @@ TEST_CASE("network: what does not fit is refused with the layer's index and the 
   CHECK(refusal(custom({linear(0)}), image) ==
         "network layer 0 (linear) with input [2, 6, 6]: out is 0, it must be at least 1");
   CHECK(refusal(custom({{.kind = "pool"}}), image) ==
-        "network layer 0 (pool) with input [2, 6, 6]: the kind is none of linear, conv2d, relu, layer_norm");
+        "network layer 0 (pool) with input [2, 6, 6]: the kind is none of linear, conv2d, relu, layer_norm, lstm");
   CHECK(refusal(preset("resnet"), image) == "network preset 'resnet' is none of mlp, minatar, nature, custom");
   CHECK(refusal({}, rows_of(DType::i32, {4})) == "a network reads u8 or f32 observations, not observation i32 [4]");
 }

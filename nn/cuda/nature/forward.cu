@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(256, 1)
   const Share share(args, online_blocks, online_samples, me.group);
   const std::uint8_t* const packed = share.target ? args.target_packed : args.packed;
   std::uint8_t* const features_out = share.target ? args.target_features : args.features;
-  const int kept = share.target ? 0 : static_cast<int>(args.batch.size);
+  const int kept = share.target || args.image1 == nullptr ? 0 : static_cast<int>(args.batch.size);
   int sample = share.first;
   const bool leads = me.thread == 0;  // issues its warpgroup's copies
   const std::byte* state_rows = nullptr;

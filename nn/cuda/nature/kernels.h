@@ -34,7 +34,7 @@ struct TorsoForward {
   const std::uint8_t* target_packed = nullptr;
   std::uint8_t* features = nullptr;         // [2 batch][image3_bytes]: states, then next states
   std::uint8_t* target_features = nullptr;  // [batch][image3_bytes]
-  std::uint8_t* image1 = nullptr;           // [batch][image1_bytes]
+  std::uint8_t* image1 = nullptr;           // [batch][image1_bytes]; null: neither image is kept
   std::uint8_t* image2 = nullptr;
 };
 void torso_forward(cudaStream_t stream, const TorsoForward& args, int multiprocessors);
@@ -157,5 +157,7 @@ void apply_step(cudaStream_t stream, const ApplyStep& args);
 
 // Copies and packed weights of parameters that the host has set.
 void refresh_copies(cudaStream_t stream, const Shape& shape, float input_scale, const Network& network);
+// The same of the torso's parameters alone.
+void refresh_torso(cudaStream_t stream, float input_scale, const Network& network);
 
 }  // namespace qanat::nn::nature

@@ -332,6 +332,11 @@ void apply_step(cudaStream_t stream, const ApplyStep& args) {
   QANAT_LAUNCHED("apply_step");
 }
 
+void refresh_torso(cudaStream_t stream, float input_scale, const Network& network) {
+  refresh_kernel<<<conv1_blocks + conv_blocks, 256, 0, stream>>>(Shape{}, input_scale, network);
+  QANAT_LAUNCHED("refresh_torso");
+}
+
 void refresh_copies(cudaStream_t stream, const Shape& shape, float input_scale, const Network& network) {
   refresh_kernel<<<grid_of(shape), 256, 0, stream>>>(shape, input_scale, network);
   QANAT_LAUNCHED("refresh_copies");

@@ -235,7 +235,8 @@ void Seaquest::surface(env::Outcome& outcome) {
   State& s = state_;
   s.surfaced = 1;
   if (s.divers == full_boat) {
-    outcome.reward += static_cast<float>(s.oxygen / oxygen_a_cell);
+    const auto cells = s.oxygen / oxygen_a_cell;  // whole ones
+    outcome.reward += static_cast<float>(cells);
     s.divers = 0;
   }
   s.oxygen = full_oxygen;

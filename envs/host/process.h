@@ -66,7 +66,6 @@ class HostProcess {
   FileDescriptor to_read_, to_write_;  // we keep the reading end, so that writing to a dead child raises no signal
   FileDescriptor from_;
   SharedMemory memory_;
-  std::uint64_t shared_bytes_ = 0;
   std::uint32_t number_ = 0;
   Nanoseconds usual_work_{0};  // of the child in a step
   Nanoseconds answered_{0};

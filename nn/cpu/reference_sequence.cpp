@@ -180,7 +180,7 @@ void ReferenceSequenceOps<Real>::sequence_td(const SequenceBatch& batch, const A
       loss += static_cast<double>(weight) * static_cast<double>(terms.loss);
       sum_q += static_cast<double>(online_q.data[taken]);
       const Real size = std::abs(terms.td);
-      largest = size > largest || size != size ? size : largest;
+      largest = size > largest || std::isnan(size) ? size : largest;
       sum += size;
       ++steps;
     }

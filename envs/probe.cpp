@@ -253,7 +253,7 @@ void Probe::remember_masks() {
 
 std::span<const std::byte> Probe::row(std::size_t field, std::size_t slot) const {
   const std::size_t bytes = fields_[field].tensor.bytes();
-  return std::span(sets_[current_].buffers[field].bytes).subspan(guard + slot * bytes, bytes);
+  return std::span(sets_[current_].kept[field]).subspan(guard + slot * bytes, bytes);
 }
 
 bool Probe::unwritten(std::size_t field, std::size_t slot, std::size_t element) const {

@@ -3,6 +3,7 @@
 //
 // A slot walks from 0 to 8: action 1 one cell right, action 2 two cells or none by chance, 0 not allowed at even cells
 // and a step back at odd ones. Terminated at 8, truncated after 20 steps.
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -53,6 +54,7 @@ struct qanat_env {
   std::int64_t most = limit;
   std::int64_t steps = 0;
   std::uint8_t* kept = nullptr;
+  std::atomic<bool> returning = false;
   std::jthread writer;  // ends before the next step, and before the buffers do
   qanat_env_tensor tensors[2] = {};
   qanat_env_spec spec = {};
@@ -170,7 +172,10 @@ bool strike(qanat_env* env, const qanat_env_buffers* buffers, qanat_env_error* e
   if (is(env, "spec-changes") && env->steps == 10) env->spec.action_n = 4;
   if (is(env, "late-write") && env->kept != nullptr) env->kept[4] = static_cast<std::uint8_t>(2 - env->kept[4]);
   if (is(env, "thread-write")) {
-    env->writer = std::jthread([at = static_cast<std::uint8_t*>(buffers->observations[1]) + 4] {
+    env->writer = {};
+    env->returning = false;
+    env->writer = std::jthread([env, at = static_cast<std::uint8_t*>(buffers->observations[1]) + 4] {
+      env->returning.wait(false);
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       *at = 9;
     });
@@ -219,6 +224,8 @@ std::int32_t step(qanat_env* env, const void* actions, const qanat_env_buffers* 
     }
     show(env, s, buffers->observations, buffers->action_mask, false);
   }
+  env->returning = true;
+  env->returning.notify_one();
   return QANAT_ENV_OK;
 }
 

@@ -211,24 +211,24 @@ bool Actor::step_groups() {
 bool Actor::step_group(std::size_t index) {
   auto& group = groups_[index];
   if (!group.submitted) submit(index);
-  const auto begin = thread_cpu_time();
+  const auto begin = clock_.now();
   const auto values = policy_->collect(index);
   if (!values) return false;
-  times_.inference += thread_cpu_time() - begin;
+  times_.inference += uninterrupted(clock_.now() - begin);
   choose_actions(group, *values);
   const auto version = values->weights_version;
   for (std::size_t slot = 0; slot < group_slots_; ++slot) {
     if (group.env->resetting()[slot]) continue;  // no state to act in: this step only begins its episode
     writer_->begin_row(group.first_slot + slot, observation_of(group, slot, false));
   }
-  const auto before = thread_cpu_time();
+  const auto before = clock_.now();
   try {
     group.env->step(group.actions);
   } catch (...) {
     report_environments();  // what led to it
     throw;
   }
-  times_.env += thread_cpu_time() - before;
+  times_.env += clock_.now() - before;
   value_last_observations(group);
   record(group, version);
   submit(index);
@@ -237,6 +237,14 @@ bool Actor::step_group(std::size_t index) {
     group.steps_in_chunk = 0;
   }
   return true;
+}
+
+// A forward pass of all slots takes about as long every time. What took far longer was interrupted by another process.
+Nanoseconds Actor::uninterrupted(Nanoseconds pass) {
+  if (typical_pass_.count() == 0) typical_pass_ = pass;
+  pass = std::min(pass, 2 * typical_pass_);
+  typical_pass_ += (pass - typical_pass_) / 64;
+  return pass;
 }
 
 void Actor::submit(std::size_t index) {
@@ -273,9 +281,9 @@ void Actor::value_last_observations(Group& group) {
     group.stack->push(slot, group.env->final_observation(0).data() + slot * bytes, false);
   }
   if (last_.slots.empty()) return;
-  const auto begin = thread_cpu_time();
+  const auto begin = clock_.now();
   const auto values = policy_->values(group.stack->stacks(last_.slots), static_cast<std::int64_t>(last_.slots.size()));
-  times_.inference += thread_cpu_time() - begin;
+  times_.inference += clock_.now() - begin;
   const auto actions = static_cast<std::size_t>(schema_.actions);
   for (std::size_t i = 0; i < last_.slots.size(); ++i) {
     const auto slot = last_.slots[i];

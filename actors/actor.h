@@ -83,7 +83,8 @@ class Actor : public control::Role {
     std::vector<std::uint32_t> slots;  // truncated and not terminated in this step
     std::vector<float> best_q;         // [slots of a group]: of those slots; the others' are not looked at
   };
-  // Of the time since the last metrics; env and inference are processor time.
+  // Of the time since the last metrics. By the wall clock: asking for a thread's processor time is a system call, as
+  // dear as several steps of a small environment.
   struct Times {
     Nanoseconds since{0};
     Nanoseconds busy{0};
@@ -103,6 +104,7 @@ class Actor : public control::Role {
   void value_last_observations(Group& group);
   void record(Group& group, std::uint64_t weights_version);
   void record_end(Group& group, std::size_t slot);
+  Nanoseconds uninterrupted(Nanoseconds pass);
   void submit(std::size_t index);
   void drain();
   void measure();
@@ -151,6 +153,7 @@ class Actor : public control::Role {
   Nanoseconds drain_since_{0};
   std::optional<Nanoseconds> blocked_since_;
   Times times_;
+  Nanoseconds typical_pass_{0};
 };
 
 }  // namespace qanat::actors

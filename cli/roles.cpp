@@ -23,6 +23,10 @@ namespace fs = std::filesystem;
 // How long a process whose supervisor is gone may take to finish in good order.
 constexpr Seconds orphan_limit{8};
 
+// What comes by itself wakes a role: messages, signals. Its timers (heartbeats, messages to be sent again) are looked
+// at this often.
+constexpr Milliseconds tick{20};
+
 void on_signal(int number) {
   auto& all = signals();
   int none = 0;
@@ -66,7 +70,7 @@ void drive(control::Role& role, const Clock& clock, Orphan orphan) {
     }
     if (!role.step()) {
       const auto sockets = role.sockets();
-      wire::wait(sockets, Milliseconds(5));
+      wire::wait(sockets, tick);
     }
   }
 }

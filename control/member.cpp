@@ -220,14 +220,14 @@ void Member::use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawabl
 }
 
 // The other side waits for what we used, so it is told soon; but a message costs both sides more than a small step or
-// update does. So it is said when half of the lease is used up and the head does not know it yet, or when a quarter of
-// the lease was used since the last time; the timer tells the rest. What the head still owes us comes without asking.
+// update does. So it is said when half of the lease is used up and the head does not know it yet, or when half of
+// one was used since the last time; the timer tells the rest. What the head still owes us comes without asking.
 void Member::report(bool urgent) {
   const auto ahead = lease_.wanted - std::min(lease_.wanted, lease_.used);
   const auto left = grant_.granted - std::min(grant_.granted, lease_.used);
   const bool question = left < ahead && left * 2 <= ahead && reported_.wanted <= grant_.granted;
   const auto news = lease_.used - reported_.used;
-  const bool enough = news * 4 >= std::max<std::uint64_t>(4, ahead);
+  const bool enough = news * 2 >= std::max<std::uint64_t>(2, ahead);
   const bool first = reported_.incarnation == 0;
   if (!urgent && !question && !enough && !first && clock_.now() < next_report_) return;
   if (!urgent && !question && !first && news == 0 && lease_.drawable == reported_.drawable) return;

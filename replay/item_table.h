@@ -22,6 +22,11 @@ class ItemTable {
   void remove(std::uint32_t slot);
   void set_priority(std::uint32_t slot, float priority);
 
+  // Asks for what is known of a slot, ahead of time.
+  void prefetch(std::uint32_t slot) const {
+    __builtin_prefetch(steps_.data() + slot);
+    __builtin_prefetch(priorities_.data() + slot);
+  }
   [[nodiscard]] bool has(std::uint32_t slot) const { return steps_[slot] != 0; }
   // The window's length m; 0 where there is no item.
   [[nodiscard]] std::uint8_t steps(std::uint32_t slot) const { return steps_[slot]; }

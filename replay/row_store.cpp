@@ -16,6 +16,8 @@ RowStore::RowStore(const Schema& schema, std::uint64_t capacity)
   }
   flags_ = reinterpret_cast<const std::uint8_t*>(columns_[schema.flags_column()].memory.data());
   rewards_ = reinterpret_cast<const float*>(columns_[schema.reward_column()].memory.data());
+  actions_ = columns_[schema.action_column()].memory.data();
+  action_bytes_ = columns_[schema.action_column()].row_bytes;
 }
 
 std::uint64_t RowStore::begin_after_room_for(std::uint64_t rows) const {
@@ -61,9 +63,15 @@ std::uint32_t RowStore::append(std::span<const std::span<const std::byte>> colum
 void RowStore::gather(std::size_t column, std::span<const std::uint32_t> slots, std::byte* out) const {
   const std::size_t bytes = columns_[column].row_bytes;
   const std::byte* base = columns_[column].memory.data();
-  constexpr std::size_t ahead = 8;  // small rows: their single cache line is asked for early
+  // Rows lie anywhere: their first cache lines are asked for early, of long ones the processor then finds the rest.
+  constexpr std::size_t ahead = 6;
+  constexpr std::size_t line = 64;
+  const std::size_t lines = std::min<std::size_t>(bytes, 8 * line);
   for (std::size_t i = 0; i < slots.size(); ++i) {
-    if (i + ahead < slots.size()) __builtin_prefetch(base + bytes * slots[i + ahead]);
+    if (i + ahead < slots.size()) {
+      const std::byte* row = base + bytes * slots[i + ahead];
+      for (std::size_t at = 0; at < lines; at += line) __builtin_prefetch(row + at);
+    }
     std::memcpy(out + i * bytes, base + bytes * slots[i], bytes);
   }
 }

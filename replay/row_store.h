@@ -70,6 +70,7 @@ class RowStore {
     __builtin_prefetch(&links_[slot]);
     __builtin_prefetch(flags_ + slot);
     __builtin_prefetch(rewards_ + slot);
+    __builtin_prefetch(actions_ + action_bytes_ * slot);
   }
   // One row after another into `out`, slots.size() * column_bytes(column) bytes.
   void gather(std::size_t column, std::span<const std::uint32_t> slots, std::byte* out) const;
@@ -96,6 +97,8 @@ class RowStore {
   std::vector<Column> columns_;
   const std::uint8_t* flags_ = nullptr;  // into columns_
   const float* rewards_ = nullptr;       // into columns_
+  const std::byte* actions_ = nullptr;   // into columns_
+  std::size_t action_bytes_ = 0;
   LazyArray<RowLinks> links_;
   LazyArray<std::uint32_t> streams_;  // index of the row's stream in the shard's table
 };

@@ -80,7 +80,10 @@ UpdateResult Shard::update_priorities(std::span<const Handle> handles, std::span
   UpdateResult result;
   slots_.clear();
   priorities_.clear();
+  constexpr std::size_t ahead = 16;
   for (std::size_t i = 0; i < handles.size(); ++i) {
+    if (i + ahead < handles.size() && handles[i + ahead].slot < rows_.capacity())
+      items_.prefetch(handles[i + ahead].slot);
     const Handle& handle = handles[i];
     const float priority = priorities[i];
     if (!(priority >= 0) || !std::isfinite(priority) || handle.shard != options_.shard_index) {

@@ -40,7 +40,10 @@ bool Shard::draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out) {
   }
   constexpr std::size_t ahead = 8;
   for (std::size_t i = 0; i < count; ++i) {
-    if (i + ahead < count) rows_.prefetch(slots_[i + ahead]);
+    if (i + ahead < count) {
+      rows_.prefetch(slots_[i + ahead]);
+      items_.prefetch(slots_[i + ahead]);
+    }
     describe(i, slots_[i], out);
   }
   counters_.drawn += count;

@@ -71,7 +71,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--warm-up", type=float, default=5)
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.64, 0.8, 0.96])
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.16, 0.25, 0.5, 0.64])
     args = parser.parse_args()
     rows = []
     for ratio in args.ratios:

@@ -89,13 +89,23 @@ void compare(const Case& it, const std::string& python, double seconds, bool jso
     overhead.push_back(ours.median_us - peer.median_us);
     kept.push_back(peer.microseconds() / ours.microseconds());
   }
-  std::printf(json ? R"({"case": "%s", "slots": %zu, "threads": %lld, "direct_us": %.1f, "hosted_us": %.1f, )"
-                     R"("overhead_us": %.1f, "rate_kept": %.3f})"
-                     "\n"
-                   : "%-12s %3zu slots, %lld threads: median batch %.1f us directly, %.1f us hosted, overhead %.1f us; "
-                     "%.1f%% of the direct rate kept\n",
-              it.id.c_str(), it.slots, static_cast<long long>(it.threads), median(directly), median(through),
-              median(overhead), (json ? 1 : 100) * median(kept));
+  if (json) {
+    const auto line = [&](const char* what, double value, const char* unit) {
+      std::printf(R"({"name": "env/%s/%zu_slots/%lld_threads/%s", "value": %.4g, "unit": "%s"})"
+                  "\n",
+                  it.id.c_str(), it.slots, static_cast<long long>(it.threads), what, value, unit);
+    };
+    line("direct", median(directly), "us");
+    line("hosted", median(through), "us");
+    line("overhead", median(overhead), "us");
+    line("rate_kept", median(kept), "1");
+  } else {
+    std::printf(
+        "%-12s %3zu slots, %lld threads: median batch %.1f us directly, %.1f us hosted, overhead %.1f us; "
+        "%.1f%% of the direct rate kept\n",
+        it.id.c_str(), it.slots, static_cast<long long>(it.threads), median(directly), median(through),
+        median(overhead), 100 * median(kept));
+  }
   std::fflush(stdout);
 }
 
@@ -105,10 +115,17 @@ int main(int count, char** arguments) {
   bool json = false;
   double seconds = 10;
   for (int i = 1; i < count; ++i) {
-    if (std::string(arguments[i]) == "--json") {
+    const std::string argument = arguments[i];
+    char* end = nullptr;
+    const double number = std::strtod(argument.c_str(), &end);
+    if (argument == "--json") {
       json = true;
+    } else if (!argument.empty() && *end == '\0' && number >= 0.5) {
+      seconds = number;
     } else {
-      seconds = std::max(0.5, std::atof(arguments[i]));
+      std::printf(
+          "usage: bench_env [--json] [SECONDS, at least 0.5: a CartPole case; Pong takes three times as long]\n");
+      return argument == "--help" || argument == "-h" ? 0 : 2;
     }
   }
   const char* python = std::getenv("QANAT_TEST_PYTHON");

@@ -8,7 +8,7 @@ target_compile_options(qanat_flags INTERFACE
 target_include_directories(qanat_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 if(QANAT_SANITIZE)
   # GCC 12 warns of its own library when it instruments; the plain builds judge warnings.
-  target_compile_options(qanat_flags INTERFACE -fsanitize=${QANAT_SANITIZE} -fno-omit-frame-pointer -g -Wno-error -Wno-maybe-uninitialized)
+  target_compile_options(qanat_flags INTERFACE -fsanitize=${QANAT_SANITIZE} -fno-omit-frame-pointer -g1 -Wno-error -Wno-maybe-uninitialized)
   target_link_options(qanat_flags INTERFACE -fsanitize=${QANAT_SANITIZE})
 endif()
 
@@ -32,6 +32,10 @@ function(qanat_test room)
   add_executable(test_${room} ${sources})
   list(TRANSFORM T_LINKS PREPEND qanat_)
   target_link_libraries(test_${room} PRIVATE qanat_flags qanat_test_main qanat_${room} ${T_LINKS})
+  if(QANAT_SANITIZE)
+    # A third of the compile time; what is under test keeps the build type's optimisation.
+    target_compile_options(test_${room} PRIVATE -O0)
+  endif()
   add_test(NAME ${room} COMMAND test_${room} --durations no)
   set_tests_properties(${room} PROPERTIES LABELS "${T_LABELS}" TIMEOUT 600)
 endfunction()

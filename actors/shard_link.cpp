@@ -154,7 +154,8 @@ void ShardLink::send_due() {
     batch.insert.epoch = *epoch_;
     std::vector<wire::Frame> parts;
     parts.reserve(batch.parts.size());
-    for (auto& part : batch.parts) parts.push_back(part.share());
+    // The last column first: the short ones then leave together with the head, and the receiver wakes once less.
+    for (auto part = batch.parts.rbegin(); part != batch.parts.rend(); ++part) parts.push_back(part->share());
     auto message = wire::encode(batch.insert, std::move(parts));
     if (socket_->send(message) != wire::Sent::yes) return;  // the queue is full: later
     ++unsent_;

@@ -130,6 +130,7 @@ bool ShardServer::receive_inserts() {
     try {
       pending.head = wire::decode<wire::Insert>(message);
       pending.columns = std::move(message.parts);
+      std::reverse(pending.columns.begin(), pending.columns.end());
       check(pending);
     } catch (const InputError& error) {
       ++refused_;

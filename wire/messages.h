@@ -257,7 +257,8 @@ struct ChunkHead {
   }
 };
 
-// Parts: one a column of the schema, each the chunks' rows one after the other.
+// Parts: one a column of the schema, the last column first (flags ... observations: what is short leaves with the
+// head), each the chunks' rows one after the other.
 struct Insert {
   static constexpr auto type = MessageType::insert;
   std::uint64_t epoch = 0;

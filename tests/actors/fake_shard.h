@@ -2,6 +2,7 @@
 // sequence numbers and row numbers without gaps, as a real one does.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <string>
@@ -44,10 +45,11 @@ class FakeShard {
   // Takes in what is there. True when something was.
   bool step() {
     bool any = false;
-    for (const auto& message : socket.receive_all()) {
+    for (auto& message : socket.receive_all()) {
       any = true;
       ++messages;
       if (deaf) continue;
+      std::reverse(message.parts.begin(), message.parts.end());  // the last column comes first
       const auto insert = wire::decode<wire::Insert>(message);
       epochs.push_back(insert.epoch);
       wire::InsertAck ack{incarnation, {}};

@@ -120,10 +120,10 @@ struct Chunk {
   [[nodiscard]] wire::ChunkHead& chunk() { return head.chunks[0]; }
   [[nodiscard]] std::vector<wire::Frame> parts() const {
     std::vector<wire::Frame> out;
-    out.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
-    out.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(actions)));
-    out.push_back(wire::Frame::copy_of(std::span<const float>(rewards)));
     out.push_back(wire::Frame::copy_of(std::span<const std::uint8_t>(flags)));
+    out.push_back(wire::Frame::copy_of(std::span<const float>(rewards)));
+    out.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(actions)));
+    out.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
     return out;
   }
   [[nodiscard]] wire::Message message() const { return wire::encode(head, parts()); }

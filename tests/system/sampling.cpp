@@ -204,10 +204,10 @@ class Cluster {
     std::vector<std::uint8_t> flags(rows, 0);
     flags[0] = replay::flag_first;
     std::vector<wire::Frame> parts;
-    parts.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
-    parts.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(std::vector<std::int32_t>(rows, 1))));
-    parts.push_back(wire::Frame::copy_of(std::span<const float>(std::vector<float>(rows, 0))));
     parts.push_back(wire::Frame::copy_of(std::span<const std::uint8_t>(flags)));
+    parts.push_back(wire::Frame::copy_of(std::span<const float>(std::vector<float>(rows, 0))));
+    parts.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(std::vector<std::int32_t>(rows, 1))));
+    parts.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
     return wire::encode(insert, std::move(parts));
   }
 

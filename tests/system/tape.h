@@ -52,7 +52,7 @@ class Tape {
   void record(wire::Incoming& message) {
     const auto insert = wire::decode<wire::Insert>(message);
     REQUIRE(message.parts.size() == row_bytes_.size());
-    mark(insert, message.parts[action_column_].mutable_bytes());
+    mark(insert, message.parts[part_of(action_column_)].mutable_bytes());
     record(insert, message.parts);
   }
 
@@ -70,6 +70,9 @@ class Tape {
   [[nodiscard]] const std::vector<std::size_t>& row_bytes() const { return row_bytes_; }
 
  private:
+  // The last column comes first.
+  [[nodiscard]] std::size_t part_of(std::size_t column) const { return row_bytes_.size() - 1 - column; }
+
   void mark(const wire::Insert& insert, std::span<std::byte> actions) {
     for (const auto& head : insert.chunks) {
       const StreamId stream{head.incarnation, head.slot};
@@ -89,7 +92,7 @@ class Tape {
       Chunk chunk{head.first_row, std::vector<Row>(head.rows)};
       for (std::size_t r = 0; r < head.rows; ++r) {
         for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
-          const auto bytes = parts[c].bytes().subspan((before + r) * row_bytes_[c], row_bytes_[c]);
+          const auto bytes = parts[part_of(c)].bytes().subspan((before + r) * row_bytes_[c], row_bytes_[c]);
           chunk.rows[r].columns.emplace_back(bytes.begin(), bytes.end());
         }
       }

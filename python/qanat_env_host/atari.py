@@ -5,9 +5,7 @@ say 0.25, clipped rewards, a stack of four, fire pressed at the start). One fram
 they are needed. Rewards are never clipped here. The loss of a life ends an episode without a reset of the game: ale-py's
 own `episodic_life` does reset it.
 
-Sources of the presets: Mnih et al. 2015 (Methods, Extended Data Table 1); Machado et al. 2018, section 4 and table 7;
-Horgan et al. 2018, appendix C, with Kapturowski et al. 2019, section 2.3, on the loss of life; Clark et al. 2024 and its
-code; Gallici et al. 2024 and its code; Kaiser et al. 2020 and van Hasselt et al. 2019.
+docs/environments_python.md names the source of each field of each preset.
 """
 
 import ale_py
@@ -41,7 +39,7 @@ PRESETS = {
                     "evaluation_max_num_frames_per_episode": 18_000},
     "apex": {**PAPERS_2015, "max_num_frames_per_episode": 50_000},
     "btr": {**V5, "noop_max": 30},
-    "pqn": PAPERS_2015,
+    "pqn": {**PAPERS_2015, "use_fire_reset": True},
     "atari100k": PAPERS_2015,
 }
 

@@ -42,14 +42,17 @@ const std::vector<std::uint64_t> seeds = {11, 12};
 TEST_CASE("atari: every field of every preset is set, told, and as its paper has it") {
   if (!has_ale()) return;
   struct Wanted {
-    std::string preset, frameskip, sticky, noops, life_loss, frames;
+    std::string preset, frameskip, sticky, noops, life_loss, frames, frames_in_evaluation, fire;
     std::int64_t actions;  // of Pong
   };
   const std::vector<Wanted> all = {
-      {"v5", "4", "0.25", "0", "False", "108000", 6},          {"dqn2015", "4", "0.0", "30", "True", "108000", 6},
-      {"machado2018", "5", "0.25", "0", "False", "18000", 18}, {"apex", "4", "0.0", "30", "True", "50000", 6},
-      {"btr", "4", "0.25", "30", "False", "108000", 6},        {"pqn", "4", "0.0", "30", "True", "108000", 6},
-      {"atari100k", "4", "0.0", "30", "True", "108000", 6},
+      {"v5", "4", "0.25", "0", "False", "108000", "108000", "False", 6},
+      {"dqn2015", "4", "0.0", "30", "True", "108000", "18000", "False", 6},
+      {"machado2018", "5", "0.25", "0", "False", "18000", "18000", "False", 18},
+      {"apex", "4", "0.0", "30", "True", "50000", "108000", "False", 6},
+      {"btr", "4", "0.25", "30", "False", "108000", "108000", "False", 6},
+      {"pqn", "4", "0.0", "30", "True", "108000", "108000", "True", 6},
+      {"atari100k", "4", "0.0", "30", "True", "108000", "108000", "False", 6},
   };
   for (const auto& wanted : all) {
     INFO(wanted.preset);
@@ -62,13 +65,39 @@ TEST_CASE("atari: every field of every preset is set, told, and as its paper has
     CHECK(told.at("noop_max") == wanted.noops);
     CHECK(told.at("life_loss_ends_episode") == wanted.life_loss);
     CHECK(told.at("max_num_frames_per_episode") == wanted.frames);
+    CHECK(told.at("maxpool") == "True");
     CHECK(told.at("reward_clipping") == "False");
-    CHECK(told.at("use_fire_reset") == "False");
+    CHECK(told.at("use_fire_reset") == wanted.fire);
     CHECK(env->spec().action.n == wanted.actions);
     CHECK(env->spec().observations[0].tensor.shape == std::vector<std::int64_t>{1, 84, 84});
     CHECK(env->spec().observations[0].tensor.dtype == DType::u8);
     CHECK(env->spec().observations[0].high == 255);
+    auto evaluation = game("Pong", wanted.preset);
+    evaluation.evaluation = true;
+    const auto evaluate = make(evaluation, 1);
+    const std::map<std::string, std::string> there(evaluate->protocol().begin(), evaluate->protocol().end());
+    CHECK(there.at("max_num_frames_per_episode") == wanted.frames_in_evaluation);
+    CHECK(there.at("life_loss_ends_episode") == "False");
+    CHECK(there.at("use_fire_reset") == wanted.fire);
   }
+}
+
+TEST_CASE("atari: FIRE is pressed where the protocol has it, at the start of a game and not of a life") {
+  if (!has_ale()) return;
+  // Without FIRE there is no ball in Breakout, and so no life to lose.
+  const auto lives_lost = [](const std::string& preset) {
+    const auto env = make(game("Breakout", preset, R"({"noop_max": 0})"), 1);
+    env->reset(std::span(seeds).first(1));
+    const std::vector<std::int32_t> nothing = {0};
+    int lost = 0;
+    for (int i = 0; i < 500; ++i) {
+      env->step(nothing);
+      lost += env->terminated()[0];
+    }
+    return lost;
+  };
+  CHECK(lives_lost("pqn") == 1);
+  CHECK(lives_lost("dqn2015") == 0);
 }
 
 TEST_CASE("atari: a lost life ends an episode, not the game; evaluation plays the whole game") {

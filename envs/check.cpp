@@ -141,6 +141,7 @@ class Check {
   void play() {
     const auto a = open(config_, fill_a);
     describe(a->spec());
+    learn_what_slots_have(a->protocol());
     const auto b = open(config_, fill_b);
     seen_.resize(a->fields().size());
     const auto both = [&](const auto& call) {
@@ -161,7 +162,7 @@ class Check {
         std::this_thread::sleep_for(pause_for_late_writes);
         a->require_unchanged();
       }
-      if (i % steps_between_partial_resets == steps_between_partial_resets - 1) {
+      if (resets_slots_ && i % steps_between_partial_resets == steps_between_partial_resets - 1) {
         std::vector<std::uint8_t> which(options_.slots, 0);
         which[rng_.below(options_.slots)] = 1;
         both([&](Probe& p) { p.reset(seeds(2 + static_cast<std::uint64_t>(i)), which); });
@@ -179,6 +180,20 @@ class Check {
     saw("actions: ", actions, spec.has_action_mask ? ", with a mask" : "");
     saw("limit: ",
         spec.max_episode_steps > 0 ? text(spec.max_episode_steps, " steps an episode") : std::string("none"));
+  }
+
+  // What Gymnasium's vector classes need not have is no fault of theirs; it is left out, and told.
+  void learn_what_slots_have(const Protocol& protocol) {
+    for (const auto& [name, value] : protocol) {
+      if (name == single_slot_resets) resets_slots_ = value != "False";
+      if (name == single_slot_seeds) seeds_slots_ = value != "False";
+    }
+    const char* remedy = "; with --set env.vectorization=slots it can be tried";
+    if (!resets_slots_) skip(text("resets of single slots: its vector class resets all or none", remedy));
+    if (!seeds_slots_) {
+      skip(text("whether slots influence one another: its vector class has one stream of random numbers for all",
+                remedy));
+    }
   }
 
   void verify(const Probe& a, const Probe& b) {
@@ -365,6 +380,7 @@ class Check {
   // A slot does the same whatever the others are told.
   void slots_alone() {
     if (options_.slots < 2) return skip("one slot only: whether slots influence one another");
+    if (!seeds_slots_) return;
     for (const std::size_t watched : {std::size_t{0}, options_.slots - 1}) {
       const auto reference = open(config_);
       const auto other = open(config_);
@@ -382,7 +398,7 @@ class Check {
         other->step(other_actions);
         require_same(*other, watched, reference->record(watched), "slots-linked",
                      "the slot's seed and actions were the same, other slots' were not");
-        if (i % 10 != 9) return;
+        if (!resets_slots_ || i % 10 != 9) return;
         std::vector<std::uint8_t> which(options_.slots, 0);
         which[(watched + 1 + rng_.below(options_.slots - 1)) % options_.slots] = 1;
         other->reset(seeds(6 + static_cast<std::uint64_t>(i)), which);
@@ -510,6 +526,8 @@ class Check {
   CheckReport report_;
   std::vector<Seen> seen_;
   Episodes episodes_;
+  bool resets_slots_ = true;  // single ones can be reset
+  bool seeds_slots_ = true;   // each has random numbers of its own
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,10 @@ class EnvironmentGivenUp : public RunError {
 
 // How an environment was set up, field by field; printed, and stored with results.
 using Protocol = std::vector<std::pair<std::string, std::string>>;
+// Of Gymnasium environments: whether single slots can be reset, and have random numbers of their own. "False" for some
+// vector classes.
+inline constexpr std::string_view single_slot_resets = "single_slot_resets";
+inline constexpr std::string_view single_slot_seeds = "single_slot_seeds";
 
 class EnvHandle {
  public:

@@ -69,6 +69,7 @@ class Probe {
 
   [[nodiscard]] const EnvSpec& spec() const { return spec_; }
   [[nodiscard]] std::size_t slots() const { return slots_; }
+  [[nodiscard]] const Protocol& protocol() const { return env_.protocol; }
   [[nodiscard]] std::span<const ProbeField> fields() const { return fields_; }
   // Throws EnvironmentFault "spec" when it is no longer what it was at first.
   void require_same_spec() const;

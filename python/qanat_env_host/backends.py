@@ -48,7 +48,9 @@ def make(request):
     else:
         envs = [gym.make(name, **kwargs) for _ in range(slots)]
         backend = Slots(name, envs, request["channels"])
+    # envs/check.cpp reads the two that say what the slots have of their own.
     return backend, {"gymnasium": gym.__version__, "vectorization": "entry_point" if vector else "slots",
+                     "single_slot_resets": backend.resets_some, "single_slot_seeds": backend.seeds_each,
                      **{f"kwargs.{key}": value for key, value in kwargs.items()}}
 
 
@@ -91,6 +93,8 @@ def register_minatar(name):
 
 class Slots:
     """Single environments, stepped one after the other; each has its own random numbers."""
+
+    resets_some = seeds_each = True
 
     def __init__(self, name, envs, channels):
         self.envs = envs

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "tests/envs/hosted_python.h"
 #include "tests/envs/plugin/countdown.h"
 #include "tests/support/catch.h"
 
@@ -62,6 +63,23 @@ TEST_CASE("check: every built-in is sound") {
   CHECK(all(checked({.id = "witness", .options = "dtype=f32,columns=2,mask=true"})) == "");
   CHECK(all(checked({.id = "MinAtar/breakout", .options = "minimal_actions=true"})) == "");
   CHECK(all(checked({.id = "coin", .plugin = QANAT_TEST_PLUGIN})) == "");
+}
+
+TEST_CASE("check: what a Gymnasium vector class need not have is no fault, and is listed with the remedy") {
+  if (test_python() == nullptr) return;
+  EnvConfig config{.gymnasium = "CartPole-v1", .python = test_python()};
+  const auto vector = checked(config, {.steps = 200});
+  CHECK(all(vector) == "");
+  CHECK_THAT(lines(vector.not_seen), Contains("resets of single slots: its vector class resets all or none; with "
+                                              "--set env.vectorization=slots it can be tried") &&
+                                         Contains("whether slots influence one another: its vector class has one"));
+  config.vectorization = "slots";
+  const auto single = checked(config, {.steps = 200});
+  CHECK(all(single) == "");
+  CHECK_THAT(lines(single.not_seen), !Contains("single slots") && !Contains("influence"));
+  // A vector class that has both is held to both.
+  const auto scripts = checked(scripted("ScriptVector-v0", R"({"mode": "SameStep"})"), {.steps = 200});
+  CHECK_THAT(lines(scripts.not_seen), !Contains("single slots") && !Contains("influence"));
 }
 
 TEST_CASE("check: an environment that takes no limit from outside is told so") {

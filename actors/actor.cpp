@@ -76,6 +76,8 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
   columns_.resize(schema_.observations.size());
   epsilons_.resize(2 * group_slots_);
   last_.best_q.resize(group_slots_);
+  // A hosted environment may take longer for a step than the head waits for a word of ours.
+  for (auto& group : groups_) group.env->while_waiting([this] { member_.keep_alive(); });
 }
 
 Actor::~Actor() = default;

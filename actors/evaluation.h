@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -60,6 +61,7 @@ class EpisodePlayer {
   [[nodiscard]] EvaluationResult result() const;
   // See envs::VectorEnv.
   [[nodiscard]] std::vector<std::string> take_events() { return env_->take_events(); }
+  void while_waiting(std::function<void()> call) { env_->while_waiting(std::move(call)); }
 
  private:
   struct Slot {

@@ -35,6 +35,7 @@ Evaluator::Evaluator(wire::Context& context, const Clock& clock, Logger& log, Ev
       next_(clock.now()),
       measured_(clock.now()) {
   weights_.fetch_when_asked(true);
+  player_.while_waiting([this] { member_.keep_alive(); });
 }
 
 std::vector<wire::Socket*> Evaluator::sockets() {

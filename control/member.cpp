@@ -70,9 +70,13 @@ bool Member::step() {
     if (now >= next_join_) send_join();
     return any;
   }
-  if (now >= next_beat_) send_beat();
+  keep_alive();
   if (uses_ledger_ && now >= next_report_) report(lease_.wanted > grant_.granted);
   return any;
+}
+
+void Member::keep_alive() {
+  if (welcome_ && !rejoin_ && !left_ && clock_.now() >= next_beat_) send_beat();
 }
 
 void Member::take(const wire::Incoming& message) {

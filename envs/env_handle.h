@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,12 +20,13 @@ namespace qanat::envs {
 
 struct EnvConfig;
 
-// What happened to an environment's process, for the log and the metrics. Filled in by the environment, taken out by
-// the owner; both on the owner's thread.
+// Between an environment in a process of its own and its owner; both on the owner's thread. What happened to the
+// process, for the log and the metrics, is filled in by the environment and taken out by the owner.
 struct HostEvents {
   std::uint64_t restarts = 0;
-  bool given_up = false;           // it failed too often
-  std::vector<std::string> lines;  // not yet taken
+  bool given_up = false;                // it failed too often
+  std::vector<std::string> lines;       // not yet taken
+  std::function<void()> while_waiting;  // the owner's, or empty; see VectorEnv::while_waiting()
 };
 
 // An environment's process failed too often: what would start it again would only repeat that. Ends the run.

@@ -339,6 +339,10 @@ std::vector<std::string> VectorEnv::take_events() {
   return env_.events ? std::exchange(env_.events->lines, {}) : std::vector<std::string>{};
 }
 
+void VectorEnv::while_waiting(std::function<void()> call) {
+  if (env_.events) env_.events->while_waiting = std::move(call);
+}
+
 std::vector<std::byte> VectorEnv::snapshot(std::size_t slot) const {
   require_slot(slot);
   require_started();

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -139,6 +140,10 @@ class VectorEnv {
   // How often the environment's process was started again, and what there is to say of it since the last call.
   [[nodiscard]] std::uint64_t restarts() const { return env_.events ? env_.events->restarts : 0; }
   [[nodiscard]] std::vector<std::string> take_events();
+  // `call` is called, on this thread, about every 100 ms while one of ours waits for the environment's process. It must
+  // not use the environment; what it throws ends the call under way as a failure of the environment. An environment
+  // without a process of its own never calls it.
+  void while_waiting(std::function<void()> call);
   // How it was set up, field by field; empty for most.
   [[nodiscard]] const Protocol& protocol() const { return env_.protocol; }
 

@@ -117,7 +117,9 @@ class HostedEnv {
   void start() {
     while (true) {
       try {
-        process_ = std::make_unique<HostProcess>(options_.arguments);
+        process_ = std::make_unique<HostProcess>(options_.arguments, [this] {
+          if (events_->while_waiting) events_->while_waiting();
+        });
         Description description = process_->describe(options_.request, options_.start_limit);
         adopt(std::move(description));
         process_->share(layout_, options_.start_limit);

@@ -26,6 +26,8 @@ constexpr Nanoseconds worth_spinning = std::chrono::microseconds(200);
 constexpr Nanoseconds longest_spin = std::chrono::microseconds(400);
 constexpr Nanoseconds waking = std::chrono::microseconds(80);  // one sleep of the child does not make us sleep too
 constexpr int looks_between_times = 64;
+// Between two calls of while_waiting. A role's heartbeats are as far apart.
+constexpr Nanoseconds longest_sleep = std::chrono::milliseconds(100);
 
 void relax() {
 #if defined(__x86_64__)
@@ -56,7 +58,8 @@ std::string describe_status(int raw) {
 
 }  // namespace
 
-HostProcess::HostProcess(std::vector<std::string> arguments) : program_(arguments.at(0)) {
+HostProcess::HostProcess(std::vector<std::string> arguments, std::function<void()> while_waiting)
+    : program_(arguments.at(0)), while_waiting_(std::move(while_waiting)) {
   file_ = FileDescriptor(memfd_create("qanat-env", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file_) refuse("memfd_create");
   auto to = make_pipe();
@@ -126,12 +129,12 @@ bool HostProcess::wait_readable(Nanoseconds deadline) {
   while (true) {
     const auto left = deadline - now();
     if (left.count() <= 0) return false;
-    const auto whole = std::chrono::duration_cast<std::chrono::seconds>(left);
-    const timespec limit{.tv_sec = whole.count(), .tv_nsec = (left - whole).count()};
+    const timespec limit{.tv_sec = 0, .tv_nsec = std::min(left, longest_sleep).count()};
     pollfd bell{.fd = from_.get(), .events = POLLIN, .revents = 0};
     const int ready = ppoll(&bell, 1, &limit, nullptr);
     if (ready > 0) return true;
     if (ready < 0 && errno != EINTR) refuse("poll");
+    if (ready == 0) while_waiting_();
   }
 }
 

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,8 +29,9 @@ enum class Answer {
 class HostProcess {
  public:
   // Starts the program. The numbers of the three descriptors are appended to `arguments`; arguments[0] is looked for on
-  // the PATH. Throws SystemError when there is no process to be had, ConfigError when the program cannot be run.
-  explicit HostProcess(std::vector<std::string> arguments);
+  // the PATH. `while_waiting` is called about every 100 ms in which we wait for an answer. Throws SystemError when
+  // there is no process to be had, ConfigError when the program cannot be run.
+  HostProcess(std::vector<std::string> arguments, std::function<void()> while_waiting);
   HostProcess(const HostProcess&) = delete;
   HostProcess& operator=(const HostProcess&) = delete;
   ~HostProcess();
@@ -61,6 +63,7 @@ class HostProcess {
   [[nodiscard]] std::optional<char> wait_bell(std::uint32_t number, Nanoseconds deadline);
 
   std::string program_;
+  std::function<void()> while_waiting_;
   pid_t pid_ = -1;
   FileDescriptor file_;
   FileDescriptor to_read_, to_write_;  // we keep the reading end, so that writing to a dead child raises no signal

@@ -79,6 +79,28 @@ TEST_CASE("actor: what it stores of a Python environment is the list worked out 
   }
 }
 
+TEST_CASE("actor: while it waits for a step that hangs it goes on sending heartbeats") {
+  if (envs::test_python() == nullptr) return;
+  const envs::Once once;
+  auto options =
+      options_of(envs::scripted("Script-v0", R"({"at": [2, 1], "what": "hang", "once": ")" + once.text() + "\"}"));
+  options.environment.step_timeout_seconds = 1;
+  SmallRun run(1);
+  const SteadyClock clock;  // heartbeats are due by the time that the environment takes
+  Actor actor(run.context, clock, run.log, options);
+  run.publish(network_of(options.network, envs::make(options.environment, 1)->spec(), options.stack), 1, 8);
+  std::uint64_t most = 0;
+  const auto seen_step = [&] {
+    const auto before = run.head.traffic().messages_in;
+    run.step();
+    // What came in since the actor's last step; the others say little.
+    most = std::max(most, run.head.traffic().messages_in - before);
+    return actor.steps() >= 60;
+  };
+  run.until(actor, seen_step, 2'000'000);
+  CHECK(most >= 6);  // 3 where it says nothing meanwhile
+}
+
 TEST_CASE("actor: a broken Python process leaves truncated episodes, and the run goes on") {
   if (envs::test_python() == nullptr) return;
   const envs::Once once;

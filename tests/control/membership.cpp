@@ -204,6 +204,24 @@ TEST_CASE("membership: one that was lost and speaks again is back under the same
   for (const auto& summary : world.head->status().members) CHECK(summary.starts == 1);
 }
 
+TEST_CASE("membership: one that cannot take anything in but keeps itself alive is not lost") {
+  World world({.lost_after = Seconds(5)});
+  auto& learner = world.join(wire::Role::learner);
+  auto& actor = world.join(wire::Role::actor);
+  auto busy = std::move(world.members.back());
+  world.members.pop_back();
+  for (int i = 0; i < 200; ++i) {
+    world.pass(Milliseconds(100));
+    busy->keep_alive();
+    REQUIRE(listed(learner.directory(), actor.incarnation())->state == MemberState::alive);
+  }
+  busy->leave("done");
+  const auto told = world.head->traffic().messages_in;
+  busy->keep_alive();
+  world.settle();
+  CHECK(world.head->traffic().messages_in == told + 2);  // the last heartbeat and the leaving, nothing after it
+}
+
 TEST_CASE("membership: while the head pauses nobody is lost, and afterwards members catch up") {
   World world({.lost_after = Seconds(10)});
   auto& learner = world.join(wire::Role::learner);

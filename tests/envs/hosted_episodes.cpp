@@ -243,6 +243,25 @@ TEST_CASE("hosted episodes: a process that crashes, hangs or is stopped costs it
   }
 }
 
+TEST_CASE("hosted episodes: who waits for a process is called meanwhile, who need not wait is not") {
+  if (test_python() == nullptr) return;
+  const Once once;
+  auto config = scripted("Script-v0", R"({"at": [2, 1], "what": "hang", "once": ")" + once.text() + "\"}");
+  config.step_timeout_seconds = 1;
+  const auto env = make(config, 2);
+  int calls = 0;
+  env->while_waiting([&] { ++calls; });
+  env->reset(seeds_from(5, 2));
+  const std::vector<std::int32_t> actions(2, 0);
+  env->step(actions);
+  const int before = calls;  // none, but on a machine that is busy for a tenth of a second
+  for (int i = 0; i < 5; ++i) env->step(actions);
+  CHECK(env->restarts() == 1);
+  // A second of waiting, and another process's start.
+  CHECK(calls - before >= 5);
+  CHECK(before <= 3);
+}
+
 TEST_CASE("hosted episodes: a slot that was between episodes when its process broke has no second end") {
   if (test_python() == nullptr) return;
   const Once once;

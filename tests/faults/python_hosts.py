@@ -40,10 +40,10 @@ checkpoint:
 """
 
 
-def started(place):
+def started(place, *sets):
     config = place.path / "hosted.yaml"
     config.write_text(CONFIG.format(python=PYTHON))
-    train = place.train(config=config, sets=ENDLESS)
+    train = place.train(config=config, sets=[*ENDLESS, *sets])
     train.until_training()
     return train
 
@@ -102,6 +102,20 @@ def test_a_killed_python_host_is_replaced(place):
 
 def test_a_stopped_python_host_is_replaced(place):
     check_goes_on(place, signal.SIGSTOP, "it was stopped")
+
+
+def test_an_actor_that_waits_for_its_environment_is_not_lost(place):
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    train = started(place, "env.step_timeout_seconds=14", "control.lost_after_seconds=6")
+    before = until(lambda: len(hosts_of(place, "actor")) == 2 and hosts_of(place, "actor"), 10, "a host a group")
+    os.kill(before[0], signal.SIGSTOP)
+    until(lambda: "took longer than 14 s" in train.run.log("actor-0"), 40, "the wait's end")
+    check("is lost" not in train.run.log("head-0"), "the head heard of the actor all the time")
+    goes_on(train)
+    os.kill(train.pid, signal.SIGTERM)
+    train.expect(85, 20)
 
 
 def test_python_hosts_die_with_their_actor_and_with_the_run(place):

@@ -355,6 +355,7 @@ void Actor::drain() {
   const bool late = now - drain_since_ > drain_limit || member_.state() == RunState::ended;
   if (!late && !writer_->all_acked()) return;
   if (!writer_->all_acked()) log_.warn("leaving although not everything sent was acknowledged");
+  report_environments();
   report_traffic();
   member_.leave(stop_cause_.empty() ? member_.stop_cause() : stop_cause_);
   finished_ = true;

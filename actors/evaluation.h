@@ -60,6 +60,7 @@ class EpisodePlayer {
   // Of the evaluation that is done.
   [[nodiscard]] EvaluationResult result() const;
   // See envs::VectorEnv.
+  [[nodiscard]] std::uint64_t restarts() const { return env_->restarts(); }
   [[nodiscard]] std::vector<std::string> take_events() { return env_->take_events(); }
   void while_waiting(std::function<void()> call) { env_->while_waiting(std::move(call)); }
 

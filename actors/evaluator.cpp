@@ -58,6 +58,7 @@ bool Evaluator::step() {
   follow_directory();
   if (member_.state() >= RunState::draining) {
     // What is being played is given up: the run does not wait for it.
+    report_environment();
     report_traffic();
     member_.leave(member_.stop_cause());
     finished_ = true;
@@ -116,11 +117,16 @@ void Evaluator::report() {
 void Evaluator::measure() {
   const auto now = clock_.now();
   if (now - measured_ < measure_every) return;
-  for (const auto& line : player_.take_events()) log_.warn(line);
+  report_environment();
   member_.set_metric("evaluate_busy_share", seconds(busy_) / seconds(now - measured_));
   report_traffic();
   measured_ = now;
   busy_ = Nanoseconds(0);
+}
+
+void Evaluator::report_environment() {
+  for (const auto& line : player_.take_events()) log_.warn(line);
+  member_.set_metric("env_restarts", static_cast<double>(player_.restarts()));
 }
 
 void Evaluator::report_traffic() {

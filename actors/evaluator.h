@@ -46,6 +46,7 @@ class Evaluator : public control::Role {
   void begin();
   void report();
   void measure();
+  void report_environment();
   void report_traffic();
 
   const Clock& clock_;

@@ -161,6 +161,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   if (done >= last)
     throw ConfigError(text("nothing to do: the run is at update ", done, "; raise stop.updates, which is ", last));
   std::uint64_t hash = 0;
+  std::uint64_t env_restarts = 0;
   control::HeadStatus status;
   while (done < last) {
     const auto next = std::min(last, (done / every + 1) * every);
@@ -170,12 +171,14 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
     stretch.save(directory);
     hash = stretch.weights_hash();
     status = stretch.status();
+    env_restarts += status.env_restarts;
     from = directory.string();
     done = next;
     learner::prune_checkpoints(run.path / "checkpoints", static_cast<std::size_t>(config.checkpoint.keep));
   }
   status.stop_cause = "updates";
   status.updates = done;  // the roles' metrics are older than their last step
+  status.env_restarts = env_restarts;
   status.state = wire::RunState::ended;
   status.checkpoint = from;
   write_status(run.path, status);

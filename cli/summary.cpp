@@ -23,6 +23,7 @@ void write_status(const std::filesystem::path& run_dir, const control::HeadStatu
   json["epoch"] = status.epoch;
   json["env_steps"] = status.env_steps;
   json["updates"] = status.updates;
+  json["env_restarts"] = status.env_restarts;
   json["wall_seconds"] = status.wall_seconds;
   json["checkpoint"] = status.checkpoint;
   for (const auto& [name, value] : status.metrics) json["metrics"][name] = value;
@@ -47,11 +48,12 @@ void write_metrics(MetricsWriter& writer, const control::HeadStatus& status) {
   row.env_steps = static_cast<std::int64_t>(status.env_steps);
   row.updates = static_cast<std::int64_t>(status.updates);
   for (const auto& [name, value] : status.metrics) row.values.push_back({name, value});
+  row.values.push_back({"env_restarts", static_cast<double>(status.env_restarts)});
   writer.write(row, row.env_steps);
 }
 
 std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome) {
-  nlohmann::ordered_json status;
+  auto status = nlohmann::ordered_json::object();  // none: the head never came to write it
   if (std::filesystem::exists(run_dir / "status.json")) {
     status = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"));
   }
@@ -73,6 +75,7 @@ std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome
   json["commit"] = commit;
   json["stop_cause"] = outcome.stop_cause.empty() ? status.value("stop_cause", std::string()) : outcome.stop_cause;
   json["restarts"] = outcome.restarts;
+  json["env_restarts"] = status.value("env_restarts", 0);
   json["epoch"] = status.value("epoch", 0);
   json["checkpoint"] = status.value("checkpoint", std::string());
   json["metrics"] = status.value("metrics", nlohmann::ordered_json::object());

@@ -30,6 +30,11 @@ constexpr std::size_t messages_at_once = 4096;
 // Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
 bool is_averaged(std::string_view name) { return name.ends_with("_share") || name.ends_with("_mean"); }
 
+// Written so that NaN becomes 0: casting one that does not fit is undefined.
+std::uint64_t as_count(double value) {
+  return value > 0 ? static_cast<std::uint64_t>(std::min(value, static_cast<double>(largest_count))) : 0;
+}
+
 bool valid(const wire::EnvironmentSchema& schema) {
   if (schema.observations.empty() || schema.observations.size() > 8) return false;
   if (schema.actions < 1 || schema.actions > (1 << 20) || schema.max_episode_steps < 0) return false;
@@ -465,10 +470,17 @@ std::optional<double> Head::last_value(std::string_view name) const {
   return sum;
 }
 
-std::uint64_t Head::updates() const {
-  const double value = last_value("updates").value_or(0);
-  // Written so that NaN becomes 0: casting one that does not fit is undefined.
-  return value > 0 ? static_cast<std::uint64_t>(std::min(value, static_cast<double>(largest_count))) : 0;
+std::uint64_t Head::updates() const { return as_count(last_value("updates").value_or(0)); }
+
+// Each process counts its own: one that took another's place begins at 0, so that the numbers of both are right.
+std::uint64_t Head::env_restarts() const {
+  double sum = 0;
+  for (const auto& member : members_) {
+    for (const auto& [name, value] : member.metrics) {
+      if (name == "env_restarts") sum += static_cast<double>(as_count(value));
+    }
+  }
+  return as_count(sum);
 }
 
 HeadStatus Head::status() const {
@@ -478,6 +490,7 @@ HeadStatus Head::status() const {
   out.epoch = epoch_;
   out.env_steps = ledger_.inserted_total();
   out.updates = updates();
+  out.env_restarts = env_restarts();
   out.wall_seconds = wall_seconds();
   out.checkpoint = checkpoint_;
   const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
@@ -485,7 +498,7 @@ HeadStatus Head::status() const {
   for (const auto& [name, value] : gather_metrics()) {
     if (name == "weights_version_mean") {
       acting_version = value;
-    } else if (name != "updates") {
+    } else if (name != "updates" && name != "env_restarts") {
       out.metrics.emplace_back(name, value);
     }
   }

@@ -57,6 +57,7 @@ struct HeadStatus {
   std::uint64_t epoch = 0;
   std::uint64_t env_steps = 0;
   std::uint64_t updates = 0;
+  std::uint64_t env_restarts = 0;  // of hosted environments' processes, by every process that ever took part
   double wall_seconds = 0;
   std::string checkpoint;
   std::vector<std::pair<std::string, double>> metrics;
@@ -135,6 +136,7 @@ class Head : public Role {
   // progress does not fall when one is lost. None: nobody has said.
   [[nodiscard]] std::optional<double> last_value(std::string_view name) const;
   [[nodiscard]] std::uint64_t updates() const;
+  [[nodiscard]] std::uint64_t env_restarts() const;
   [[nodiscard]] std::vector<std::pair<std::string, double>> gather_metrics() const;
   [[nodiscard]] double wall_seconds() const;
 

@@ -77,6 +77,27 @@ TEST_CASE("metrics: updates outlive a lost learner, and its replacement's count 
   CHECK(world.head->status().updates == 900);
 }
 
+TEST_CASE("metrics: restarts of environments add up over all who took part, gone or replaced") {
+  World world({.lost_after = Seconds(5)});
+  auto& first = world.join(wire::Role::actor, {.index = 0});
+  auto& second = world.join(wire::Role::actor, {.index = 1});
+  first.set_metric("env_restarts", 2);
+  second.set_metric("env_restarts", 3);
+  world.pass(Milliseconds(200));
+  CHECK(world.head->status().env_restarts == 5);
+  world.kill(first);
+  second.leave("done");
+  world.pass(Milliseconds(6000));
+  CHECK(world.head->status().env_restarts == 5);
+  auto& third = world.join(wire::Role::actor, {.index = 0});
+  third.set_metric("env_restarts", 1);
+  world.pass(Milliseconds(200));
+  CHECK(world.head->status().env_restarts == 6);
+  third.set_metric("env_restarts", std::nan(""));
+  world.pass(Milliseconds(200));
+  CHECK(world.head->status().env_restarts == 5);
+}
+
 TEST_CASE("metrics: rates are per second between two reports, and the first count heard is not a rate") {
   World world;
   auto& learner = world.join(wire::Role::learner);

@@ -93,6 +93,7 @@ def check_goes_on(place, number, what):
     os.kill(train.pid, signal.SIGTERM)
     train.expect(85, 20)
     check(train.run.summary()["restarts"] == 0, "no role was restarted")
+    check(train.run.summary()["env_restarts"] == 2, "the summary has the environments' restarts")
     place.check_nobody_left(5)
 
 

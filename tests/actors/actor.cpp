@@ -267,7 +267,7 @@ TEST_CASE("actor: with normalisation it acts and prices by the statistics that c
   }
   CHECK(items > 1100);
   CHECK(returns >= 1200);
-  CHECK(others > 100);  // raw observations would have chosen otherwise
+  CHECK(others > 20);  // of raw observations these would not have been the best actions
 }
 
 TEST_CASE("actor: weights without the statistics that its settings want end it, with the setting's name") {

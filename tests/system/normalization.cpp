@@ -73,11 +73,12 @@ std::string small_run() {
 
 std::string learnable(bool normalize) {
   const auto* word = normalize ? "true" : "false";
-  return text("env: {id: scaled-CartPole, plugin: ", QANAT_TEST_SCALED_CARTPOLE, "}\nnetwork: {hidden: [64, 64]}\n",
-              "agent: {normalize_observations: ", word, ", normalize_rewards: ", word, "}\n",
-              "replay: {capacity_steps: 50000, min_size: 500, ratio: 8}\n",
+  return text("env: {id: scaled-CartPole, plugin: ", QANAT_TEST_SCALED_CARTPOLE, "}\n",
+              "network: {hidden: [32, 32]}\nagent: {normalize_observations: ", word, ", normalize_rewards: ", word,
+              "}\n", "replay: {capacity_steps: 50000, min_size: 500, ratio: 2}\n",
               "actors: {count: 2, slots: 8, chunk_steps: 8}\n",
-              "learner: {batch: 64, target_update_every: 100, publish_every: 10}\nevaluation: {final_episodes: 20}\n");
+              "learner: {batch: 32, target_update_every: 50, publish_every: 10, optimizer: {learning_rate: 2e-3}}\n",
+              "evaluation: {final_episodes: 20}\n");
 }
 
 double final_score(const fs::path& run) {
@@ -132,7 +133,7 @@ TEST_CASE("normalisation: what a run began with is wanted to its end", "[normali
 }
 
 // Place and speed are in thousands, the angle that matters in ten-thousandths. With the statistics the pole stays up
-// for hundreds of steps; without them the same run does not get beyond what chance gives, some twenty.
+// for 159 to 500 steps (seeds 5 to 10); without them the same run stays at 14 to 36, where chance makes some twenty.
 TEST_CASE("normalisation: CartPole in units apart by a million is learned with it, and not without",
           "[normalization]") {
   constexpr std::uint64_t updates = 3000;
@@ -141,8 +142,8 @@ TEST_CASE("normalisation: CartPole in units apart by a million is learned with i
   const auto learned = final_score(with.train("run", updates));
   const auto raw = final_score(without.train("run", updates));
   INFO("mean return " << learned << " with normalisation, " << raw << " without");
-  CHECK(learned > 150);
-  CHECK(raw < 75);
+  CHECK(learned > 100);
+  CHECK(raw < 60);
 }
 
 }  // namespace qanat::system_test

@@ -13,7 +13,6 @@
 namespace qanat::nn {
 namespace {
 
-constexpr double epsilon = 1e-8;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 const TensorSpec two_numbers{"x", DType::f32, {2}};

@@ -44,6 +44,7 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
       }()),
       schema_(schema_of(groups_[0].env->spec())),
       network_(network_of(options_.network, groups_[0].env->spec(), options_.stack)),
+      normalization_(options_.agent.normalization, network_.input),
       layout_(nn::layout_hash(network_)),
       group_slots_(groups_[0].env->slots()),
       policy_(std::make_unique<LocalPolicy>(network_, options_.device, groups_.size(),
@@ -63,6 +64,7 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
   writer.priority_n = static_cast<std::uint32_t>(options_.agent.n_step);
   for (const auto& column : schema_.observations) writer.observations.push_back(column.tensor);
   writer.mask_actions = schema_.has_action_mask ? schema_.actions : 0;
+  if (options_.agent.normalization.rewards) writer.return_discount = options_.agent.gamma;
   writer.resend_after = options_.resend_after;
   writer_ = std::make_unique<ExperienceWriter>(context, clock, std::move(writer));
   for (auto& group : groups_) {
@@ -127,13 +129,20 @@ bool Actor::serve() {
       log_.info("acts with the weights of update ", weights_.version().version, ", ",
                 std::chrono::duration_cast<Milliseconds>(clock_.now() - started_at_).count(), " ms after joining");
     }
-    policy_->set_parameters(weights_.parameters(), weights_.version().version);
+    use_weights();
     member_.set_metric("weights_version_mean", static_cast<double>(policy_->version()));
     any = true;
   }
   any |= writer_->step(member_.epoch(), restarted_);
   restart_windows();
   return any;
+}
+
+void Actor::use_weights() {
+  const auto version = weights_.version().version;
+  normalization_.load(weights_.statistics(), text("weights of update ", version));
+  policy_->set_parameters(weights_.parameters(), normalization_, version);
+  windows_.set_reward_scale(normalization_.reward_scale(options_.agent.reward_clip));
 }
 
 // ---- beginning ----------------------------------------------------------------------------------------------

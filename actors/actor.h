@@ -97,6 +97,7 @@ class Actor : public control::Role {
   void start();
   void start_episodes(Group& group);
   void follow_directory();
+  void use_weights();
   void restart_windows();
   bool step_groups();
   bool step_group(std::size_t index);
@@ -121,6 +122,7 @@ class Actor : public control::Role {
   std::array<Group, 2> groups_;
   wire::EnvironmentSchema schema_;
   nn::NetworkSpec network_;
+  nn::Normalization normalization_;
   std::uint64_t layout_;
   std::size_t group_slots_;
   std::unique_ptr<LocalPolicy> policy_;

@@ -6,7 +6,8 @@ namespace qanat::actors {
 namespace {
 
 constexpr std::uint32_t magic = 0x54434151;  // "QACT"
-constexpr std::uint32_t format = 1;
+constexpr std::uint32_t format = 2;          // 1: without statistics
+constexpr std::uint64_t max_statistics_bytes = 64UL << 20;
 constexpr std::uint64_t max_snapshot_bytes = 64UL << 20;
 
 }  // namespace
@@ -23,6 +24,8 @@ void Actor::save(ByteWriter& out) const {
   out.put(weights_.version().epoch);
   out.put(weights_.version().version);
   out.put_vector(weights_.parameters());
+  out.put<std::uint64_t>(weights_.statistics().size());
+  out.put_raw(weights_.statistics());
   writer_->save(out);
   windows_.save(out);
   if (!exact) return;
@@ -39,9 +42,8 @@ void Actor::save(ByteWriter& out) const {
 
 void Actor::load(ByteReader& in) {
   if (in.get<std::uint32_t>("magic") != magic) in.fail("magic", "not an actor's state");
-  if (const auto seen = in.get<std::uint32_t>("format"); seen != format) {
-    in.fail("format", text("saw ", seen, ", wanted ", format));
-  }
+  const auto seen = in.get<std::uint32_t>("format");
+  if (seen != format && seen != 1) in.fail("format", text("saw ", seen, ", wanted ", format));
   const bool exact = in.get<bool>("exact");
   steps_ = in.get<std::uint64_t>("steps");
   turn_ = in.get<std::uint64_t>("turn") % groups_.size();
@@ -50,9 +52,11 @@ void Actor::load(ByteReader& in) {
   const auto epoch = in.get<std::uint64_t>("weights epoch");
   const auto version = in.get<std::uint64_t>("weights version");
   const auto parameters = in.get_vector<float>("weights", nn::parameter_count(network_));
+  const auto statistic_bytes = seen == 1 ? 0 : in.get_count("statistics", max_statistics_bytes, 1);
+  const auto statistics = in.get_raw("statistics", statistic_bytes);
   if (available) {
-    weights_.adopt({epoch, version}, parameters);
-    policy_->set_parameters(parameters, version);
+    weights_.adopt({epoch, version}, parameters, statistics);
+    use_weights();
   }
   writer_->load(in);
   windows_.load(in);

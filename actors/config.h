@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/config.h"
+#include "nn/normalization.h"
 #include "nn/td.h"
 
 namespace qanat::actors {
@@ -85,6 +86,7 @@ struct AgentView {
   nn::TdOptions td;
   double reward_clip = 0;  // 0: off
   double priority_epsilon = 1e-3;
+  nn::NormalizationOptions normalization;
 };
 
 }  // namespace qanat::actors

@@ -40,6 +40,7 @@ EpisodePlayer::EpisodePlayer(EvaluationOptions options)
           }(),
           slots_for(options_.episodes))),
       network_(network_of(options_.network, env_->spec(), options_.stack)),
+      normalization_(options_.normalization, network_.input),
       policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
       stack_(env_->slots(), static_cast<std::size_t>(options_.stack), env_->spec().observations[0].tensor.bytes()),
       max_steps_(limit_of(options_.max_steps, env_->spec())),
@@ -48,8 +49,9 @@ EpisodePlayer::EpisodePlayer(EvaluationOptions options)
 
 EpisodePlayer::~EpisodePlayer() = default;
 
-void EpisodePlayer::begin(std::span<const float> parameters, SeedPurpose purpose, std::uint64_t round) {
-  policy_.set_parameters(parameters, 0);
+void EpisodePlayer::begin(const nn::WeightsView& weights, SeedPurpose purpose, std::uint64_t round) {
+  normalization_.load(weights.statistics, "the weights to play with");
+  policy_.set_parameters(weights.parameters, normalization_, 0);
   purpose_ = purpose;
   round_ = round;
   rng_ = Rng(environment_seed(purpose, options_.seed, round, env_->slots()));
@@ -127,9 +129,9 @@ EvaluationResult EpisodePlayer::result() const {
   return out;
 }
 
-EvaluationResult evaluate(const EvaluationOptions& options, std::span<const float> parameters, SeedPurpose purpose) {
+EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights, SeedPurpose purpose) {
   EpisodePlayer player(options);
-  player.begin(parameters, purpose, 0);
+  player.begin(weights, purpose, 0);
   while (!player.done()) player.step();
   return player.result();
 }

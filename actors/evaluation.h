@@ -23,6 +23,7 @@ struct EvaluationOptions {
   envs::EnvConfig environment;
   nn::NetworkConfig network;
   std::int64_t stack = 1;
+  nn::NormalizationOptions normalization;
   std::string device = "cpu";
   std::int64_t episodes = 20;
   double epsilon = 0;
@@ -51,9 +52,9 @@ class EpisodePlayer {
   // To look at; its slots are min(episodes, 100).
   [[nodiscard]] const envs::VectorEnv& environment() const { return *env_; }
 
-  // Begins an evaluation of these parameters (copied). The episodes depend on the options' seed, the purpose and
-  // `round` alone. Throws InputError when the size is not the network's.
-  void begin(std::span<const float> parameters, SeedPurpose purpose, std::uint64_t round);
+  // Begins an evaluation of these weights (copied). The episodes depend on the options' seed, the purpose and `round`
+  // alone. Throws InputError when they are not the network's, as nn::Normalization::load too.
+  void begin(const nn::WeightsView& weights, SeedPurpose purpose, std::uint64_t round);
   // One env step of all slots. Precondition: begun and not done().
   void step();
   [[nodiscard]] bool done() const { return running_.empty(); }
@@ -76,6 +77,7 @@ class EpisodePlayer {
   EvaluationOptions options_;
   std::unique_ptr<envs::VectorEnv> env_;
   nn::NetworkSpec network_;
+  nn::Normalization normalization_;
   LocalPolicy policy_;
   ObservationStack stack_;
   std::int64_t max_steps_;
@@ -88,7 +90,7 @@ class EpisodePlayer {
 };
 
 // The evaluation that ends a run.
-[[nodiscard]] EvaluationResult evaluate(const EvaluationOptions& options, std::span<const float> parameters,
+[[nodiscard]] EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights,
                                         SeedPurpose purpose = SeedPurpose::final_evaluation);
 
 }  // namespace qanat::actors

@@ -14,6 +14,7 @@ EvaluationOptions player_options(const EvaluatorOptions& options) {
   out.environment = options.environment;
   out.network = options.network;
   out.stack = options.stack;
+  out.normalization = options.normalization;
   out.device = options.device;
   out.episodes = options.evaluation.episodes;
   out.epsilon = options.evaluation.epsilon;
@@ -94,7 +95,7 @@ void Evaluator::begin() {
   // Another process of this role, or this one after a restart, plays other episodes for the same version.
   const auto round =
       derive_seed(member_.welcome().index, member_.welcome().start_count, version_.epoch, version_.version);
-  player_.begin(weights_.parameters(), SeedPurpose::evaluation, round);
+  player_.begin({weights_.parameters(), weights_.statistics()}, SeedPurpose::evaluation, round);
   playing_ = true;
 }
 

@@ -21,6 +21,7 @@ struct EvaluatorOptions {
   envs::EnvConfig environment;
   nn::NetworkConfig network;
   std::int64_t stack = 1;
+  nn::NormalizationOptions normalization;
   std::string device = "cpu";
   std::uint64_t seed = 0;  // the run's
 };

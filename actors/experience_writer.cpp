@@ -15,6 +15,7 @@ ExperienceWriter::ExperienceWriter(wire::Context& context, const Clock& clock, W
   row_bytes_.push_back(sizeof(std::int32_t));
   row_bytes_.push_back(sizeof(float));
   if (options_.mask_actions > 0) row_bytes_.push_back(static_cast<std::size_t>(options_.mask_actions));
+  if (options_.return_discount) row_bytes_.push_back(sizeof(float));
   row_bytes_.push_back(1);
   slots_.resize(options_.slots);
   for (auto& slot : slots_) {
@@ -119,6 +120,7 @@ void ExperienceWriter::end_streams() {
   for (auto& slot : slots_) {
     drop_unsent(slot);
     slot.shard = 0;
+    slot.discounted_return = 0;
   }
 }
 
@@ -166,6 +168,11 @@ std::uint64_t ExperienceWriter::end_row(std::size_t slot, std::int32_t action, f
   const auto c = options_.observations.size();
   std::memcpy(it.columns[c].data() + it.rows * sizeof action, &action, sizeof action);
   std::memcpy(it.columns[c + 1].data() + it.rows * sizeof reward, &reward, sizeof reward);
+  if (options_.return_discount) {
+    it.discounted_return = double{reward} + *options_.return_discount * it.discounted_return;
+    const auto stored = static_cast<float>(it.discounted_return);
+    std::memcpy(it.columns[it.columns.size() - 2].data() + it.rows * sizeof stored, &stored, sizeof stored);
+  }
   it.columns.back()[it.rows] = std::byte(end_flags | (it.between_episodes ? replay::flag_first : 0));
   it.between_episodes = false;
   it.weights_version = weights_version;
@@ -180,6 +187,10 @@ std::uint64_t ExperienceWriter::add_last_observation(std::size_t slot, const Obs
   const auto c = options_.observations.size();
   std::memset(it.columns[c].data() + it.rows * sizeof(std::int32_t), 0, sizeof(std::int32_t));
   std::memset(it.columns[c + 1].data() + it.rows * sizeof(float), 0, sizeof(float));
+  if (options_.return_discount) {
+    std::memset(it.columns[it.columns.size() - 2].data() + it.rows * sizeof(float), 0, sizeof(float));
+  }
+  it.discounted_return = 0;
   it.columns.back()[it.rows] = std::byte(replay::flag_last_observation);
   it.between_episodes = true;
   ++it.rows;
@@ -301,6 +312,7 @@ void ExperienceWriter::save(ByteWriter& out) const {
     out.put(slot.next_row);
     out.put(slot.between_episodes);
     out.put(slot.weights_version);
+    if (options_.return_discount) out.put(slot.discounted_return);
     out.put<std::uint64_t>(slot.rows);
     out.put<std::uint64_t>(slot.steps);
     for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
@@ -322,6 +334,7 @@ void ExperienceWriter::load(ByteReader& in) {
     slot.next_row = in.get<std::uint64_t>("next row");
     slot.between_episodes = in.get<bool>("between episodes");
     slot.weights_version = in.get<std::uint64_t>("weights version");
+    if (options_.return_discount) slot.discounted_return = in.get<double>("discounted return");
     slot.rows = in.get<std::uint64_t>("rows");
     slot.steps = in.get<std::uint64_t>("steps");
     if (slot.rows > capacity_ || slot.steps > slot.rows) in.fail("rows", "more than a chunk holds");

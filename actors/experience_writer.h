@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -29,6 +30,8 @@ struct WriterOptions {
   std::uint32_t priority_n = 1;
   std::vector<TensorSpec> observations;
   std::int64_t mask_actions = 0;  // length of the action mask column; 0: there is none
+  // Discount of the discounted return's column (replay/run_schema.h); nothing: there is none.
+  std::optional<double> return_discount;
   Milliseconds resend_after{2000};
 };
 
@@ -70,7 +73,7 @@ class ExperienceWriter {
   // After an episode's end: moves the slot's stream to a shard that has too few. True when a new stream began.
   bool rebalance(std::size_t slot);
 
-  // Ends all streams where they are and drops what was not sent: the next set_shards() begins new ones.
+  // Ends all streams and episodes where they are and drops what was not sent: the next set_shards() begins new ones.
   void end_streams();
 
   // Resends, takes in acknowledgements. A stream that its shard takes no more of (it gave us up for a while) ends, and
@@ -102,6 +105,7 @@ class ExperienceWriter {
     std::size_t rows = 0;          // gathered, not sent
     std::size_t steps = 0;         // of those, the ones with an action
     std::uint64_t weights_version = 0;
+    double discounted_return = 0;                 // of the running episode, whatever stream it is in
     std::vector<std::vector<std::byte>> columns;  // each [capacity rows, row bytes]
     std::vector<std::uint64_t> item_starts;
     std::vector<float> item_priorities;
@@ -121,7 +125,7 @@ class ExperienceWriter {
   wire::Context& context_;
   const Clock& clock_;
   WriterOptions options_;
-  std::vector<std::size_t> row_bytes_;  // a column: observations, action, reward, [mask], flags
+  std::vector<std::size_t> row_bytes_;  // a column: observations, action, reward, [mask], [discounted return], flags
   std::size_t capacity_;                // rows of a chunk: each step may be followed by a last observation
   std::vector<Slot> slots_;
   std::vector<std::unique_ptr<ShardLink>> links_;

@@ -12,11 +12,14 @@ LocalPolicy::LocalPolicy(const nn::NetworkSpec& network, std::string_view device
                          std::int64_t max_batch)
     : actions_(network.actions),
       network_(nn::make_backend(device)->inference(network, max_batch)),
+      row_bytes_(static_cast<std::int64_t>(network.input.bytes())),
       requests_(groups),
       q_(static_cast<std::size_t>(max_batch * network.actions)) {}
 
-void LocalPolicy::set_parameters(std::span<const float> parameters, std::uint64_t version) {
+void LocalPolicy::set_parameters(std::span<const float> parameters, const nn::Normalization& normalization,
+                                 std::uint64_t version) {
   network_->set_parameters(parameters);
+  normalization_ = normalization;
   version_ = version;
 }
 
@@ -30,7 +33,14 @@ std::optional<QValues> LocalPolicy::collect(std::size_t group) {
 
 std::optional<QValues> LocalPolicy::values(const nn::ObservationRows& observations, std::int64_t batch) {
   const auto q = std::span(q_).first(static_cast<std::size_t>(batch * actions_));
-  network_->forward(observations, batch, q);
+  auto rows = observations;
+  if (normalization_.observations()) {
+    const std::span raw(rows.data, static_cast<std::size_t>(rows.rows * row_bytes_));
+    normalized_.resize(raw.size());
+    normalization_.normalize(raw, normalized_.data());
+    rows.data = normalized_.data();
+  }
+  network_->forward(rows, batch, q);
   return QValues{q, version_};
 }
 

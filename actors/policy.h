@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nn/backend.h"
+#include "nn/normalization.h"
 
 namespace qanat::actors {
 
@@ -31,15 +32,16 @@ class Policy {
   [[nodiscard]] virtual std::optional<QValues> values(const nn::ObservationRows& observations, std::int64_t batch) = 0;
 };
 
-// A network in this process. Evaluates when collected, with the weights of that moment: a request under way is fully
-// described by its observations, which is what makes a saved actor resume exactly.
+// A network in this process. Observations come raw; it normalises them where the weights want that. Evaluates when
+// collected, with the weights and statistics of that moment: a request under way is fully described by its
+// observations, which is what makes a saved actor resume exactly.
 class LocalPolicy final : public Policy {
  public:
   // Throws ConfigError when there is no such device.
   LocalPolicy(const nn::NetworkSpec& network, std::string_view device, std::size_t groups, std::int64_t max_batch);
 
-  // Throws InputError when the size is not the network's.
-  void set_parameters(std::span<const float> parameters, std::uint64_t version);
+  // Both copied. Throws InputError when the size is not the network's.
+  void set_parameters(std::span<const float> parameters, const nn::Normalization& normalization, std::uint64_t version);
   [[nodiscard]] std::uint64_t version() const { return version_; }
 
   void submit(std::size_t group, const nn::ObservationRows& observations, std::int64_t batch) override;
@@ -54,6 +56,9 @@ class LocalPolicy final : public Policy {
 
   std::int64_t actions_;
   std::unique_ptr<nn::Inference> network_;
+  std::int64_t row_bytes_;
+  nn::Normalization normalization_;
+  std::vector<std::byte> normalized_;  // all rows of a request
   std::vector<Request> requests_;
   std::vector<float> q_;
   std::uint64_t version_ = 0;

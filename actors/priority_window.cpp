@@ -9,6 +9,7 @@ namespace qanat::actors {
 
 PriorityWindows::PriorityWindows(const AgentView& agent, std::size_t slots)
     : agent_(agent),
+      reward_scale_{1, agent.reward_clip},
       n_(static_cast<std::size_t>(agent.n_step)),
       discounts_(n_ + 1, 1.0),
       ring_(slots * n_),
@@ -23,7 +24,9 @@ const PriorityWindows::Step& PriorityWindows::back(std::size_t slot, std::size_t
 
 float PriorityWindows::price(std::size_t slot, std::size_t steps, bool terminal, float next_q) const {
   double sum = 0;
-  for (std::size_t k = 0; k < steps; ++k) sum += discounts_[k] * back(slot, steps - k).reward;
+  for (std::size_t k = 0; k < steps; ++k) {
+    sum += discounts_[k] * reward_scale_(back(slot, steps - k).reward);
+  }
   const float bootstrap = terminal ? 0.0F : static_cast<float>(discounts_[steps]);
   const float target = nn::td_target(static_cast<float>(sum), bootstrap, next_q, agent_.td);
   return std::abs(nn::td_terms(back(slot, steps).taken_q, target, agent_.td).td) +
@@ -37,9 +40,7 @@ std::optional<PricedItem> PriorityWindows::step(std::size_t slot, std::uint64_t 
     const float priority = price(slot, n_, false, best_q);
     if (std::isfinite(priority)) completed = PricedItem{row - n_, priority};
   }
-  double clipped = reward;
-  if (agent_.reward_clip > 0) clipped = std::clamp(clipped, -agent_.reward_clip, agent_.reward_clip);
-  ring_[slot * n_ + next_[slot]] = {taken_q, clipped};
+  ring_[slot * n_ + next_[slot]] = {taken_q, double{reward}};
   next_[slot] = (next_[slot] + 1) % n_;
   open_[slot] = std::min(open_[slot] + 1, n_);
   return completed;

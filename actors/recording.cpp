@@ -79,7 +79,7 @@ Recording record_random(const RecordingOptions& options) {
   return recorder.finish(env->spec());
 }
 
-Recording record_network(const RecordingOptions& options, std::span<const float> parameters) {
+Recording record_network(const RecordingOptions& options, const nn::WeightsView& weights) {
   EvaluationOptions one = options.play;
   one.episodes = 1;
   EpisodePlayer player(one);
@@ -87,7 +87,7 @@ Recording record_network(const RecordingOptions& options, std::span<const float>
   static_cast<void>(envs::picture_source(env.spec()));
   Recorder recorder(options);
   for (std::int64_t episode = 0; episode < options.play.episodes && !recorder.full(); ++episode) {
-    player.begin(parameters, SeedPurpose::evaluation, first_round + static_cast<std::uint64_t>(episode));
+    player.begin(weights, SeedPurpose::evaluation, first_round + static_cast<std::uint64_t>(episode));
     while (!player.done() && !recorder.full()) {
       recorder.show(env);
       player.step();
@@ -102,12 +102,12 @@ Recording record_network(const RecordingOptions& options, std::span<const float>
 
 }  // namespace
 
-Recording record(const RecordingOptions& options, std::optional<std::span<const float>> parameters) {
+Recording record(const RecordingOptions& options, std::optional<nn::WeightsView> weights) {
   if (options.play.episodes < 1 || options.max_frames < 1) {
     throw ConfigError(text("a film of ", options.play.episodes, " episodes and at most ", options.max_frames,
                            " frames, wanted at least one of each"));
   }
-  return parameters ? record_network(options, *parameters) : record_random(options);
+  return weights ? record_network(options, *weights) : record_random(options);
 }
 
 }  // namespace qanat::actors

@@ -28,10 +28,10 @@ struct Recording {
   std::vector<std::int64_t> lengths;
 };
 
-// A frame for each state an action is taken from, and one for the last state where it can be seen. `parameters`: the
+// A frame for each state an action is taken from, and one for the last state where it can be seen. `weights`: the
 // network's; nothing: actions are random, the allowed ones alike. The same options give the same episodes, which are
 // not those of evaluations. Throws ConfigError when environment, network or settings do not fit or there is nothing to
 // see; InputError and RunError as VectorEnv.
-[[nodiscard]] Recording record(const RecordingOptions& options, std::optional<std::span<const float>> parameters);
+[[nodiscard]] Recording record(const RecordingOptions& options, std::optional<nn::WeightsView> weights);
 
 }  // namespace qanat::actors

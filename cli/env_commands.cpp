@@ -205,7 +205,8 @@ int env_play(const EnvArgument& environment, const PlayOptions& options) {
   }
   recording.play.seed = static_cast<std::uint64_t>(options.seed);
   recording.max_frames = options.max_frames;
-  const auto film = weights ? actors::record(recording, weights->parameters) : actors::record(recording, std::nullopt);
+  const auto film =
+      weights ? actors::record(recording, weights->weights.view()) : actors::record(recording, std::nullopt);
   write_file_atomically(options.output, film.film);
   std::printf("%s: %zu frames of %s, policy %s\n", options.output.c_str(), film.frames, film.source.c_str(),
               weights ? (options.policy + " (" + weights->which + ")").c_str() : "random");

@@ -29,7 +29,7 @@ RunWeights load_run_weights(const fs::path& run_dir, const RunConfig& config, co
         text("no weights in ", checkpoints.string(), ": the run has no evaluation and no checkpoint yet"));
   }
   const auto network = actors::network_of(config.network, environment, config.agent.stack);
-  out.parameters = learner::load_weights(weights, network);
+  out.weights = learner::load_weights(weights, network);
   return out;
 }
 
@@ -44,6 +44,7 @@ actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64
   options.environment = config.env;
   options.network = config.network;
   options.stack = config.agent.stack;
+  options.normalization = config.agent.normalization();
   options.episodes = episodes;
   options.epsilon = config.evaluation.epsilon;
   options.max_steps = config.evaluation.max_steps;
@@ -54,7 +55,7 @@ actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64
 EvaluatedRun evaluate_run(const fs::path& run_dir, const RunConfig& config, std::int64_t episodes, bool prefer_best) {
   const auto environment = envs::make(config.env, 1);
   const auto weights = load_run_weights(run_dir, config, environment->spec(), prefer_best);
-  return {actors::evaluate(evaluation_options(config, episodes), weights.parameters), weights.which};
+  return {actors::evaluate(evaluation_options(config, episodes), weights.weights.view()), weights.which};
 }
 
 int evaluate_command(const std::string& run_dir, std::int64_t episodes, bool last) {

@@ -16,7 +16,7 @@ struct EvaluatedRun {
 };
 
 struct RunWeights {
-  std::vector<float> parameters;
+  nn::Weights weights;
   std::string which;  // as EvaluatedRun::weights
 };
 

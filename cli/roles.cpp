@@ -205,6 +205,7 @@ std::unique_ptr<replay::ShardServer> make_replay(Parts parts) {
   options.replay = parts.config.replay;
   options.stack = static_cast<std::uint32_t>(parts.config.agent.stack);
   options.n_step = static_cast<std::uint32_t>(parts.config.agent.n_step);
+  options.discounted_return = parts.config.agent.normalize_rewards;
   options.seed = run_seed(parts.config);
   return std::make_unique<replay::ShardServer>(parts.context, parts.clock, parts.log, std::move(options));
 }
@@ -228,6 +229,7 @@ std::unique_ptr<actors::Evaluator> make_evaluator(Parts parts) {
   options.environment = parts.config.env;
   options.network = parts.config.network;
   options.stack = parts.config.agent.stack;
+  options.normalization = parts.config.agent.normalization();
   options.seed = run_seed(parts.config);
   return std::make_unique<actors::Evaluator>(parts.context, parts.clock, parts.log, std::move(options));
 }

@@ -45,6 +45,11 @@ void check_together(const RunConfig& config) {
     complain("replay.min_size is ", config.replay.min_size, ", wanted at most half of replay.capacity_steps, ",
              config.replay.capacity_steps);
   }
+  if (config.agent.normalize_rewards && config.agent.reward_clip > 0) {
+    complain("agent.reward_clip is ", config.agent.reward_clip,
+             ", wanted 0 where agent.normalize_rewards is true: both set the scale of rewards, and "
+             "agent.normalization_clip bounds what was normalised");
+  }
   if (!nn::is_device(config.learner.device)) {
     complain("learner.device is '", config.learner.device, "', wanted auto, cpu, cuda:N or reference");
   }
@@ -78,7 +83,7 @@ void resolve_paths(const ConfigTree& tree, const std::string& file, RunConfig& c
 }  // namespace
 
 actors::AgentView RunConfig::agent_view() const {
-  return {agent.n_step, agent.gamma, agent.td(), agent.reward_clip, replay.priority_epsilon};
+  return {agent.n_step, agent.gamma, agent.td(), agent.reward_clip, replay.priority_epsilon, agent.normalization()};
 }
 
 double least_window(const RunConfig& config) {
@@ -115,7 +120,7 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& source) {
 }
 
 void check_memory(const RunConfig& config, const wire::EnvironmentSchema& environment) {
-  const auto schema = replay::schema_of(environment);
+  const auto schema = replay::schema_of(environment, config.agent.normalize_rewards);
   std::uint64_t replay_bytes = 0;
   for (std::int64_t shard = 0; shard < config.replay.shards; ++shard) {
     replay_bytes += replay::predicted_bytes(

@@ -41,10 +41,12 @@ envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) 
   const auto environment = envs::make(config.env, 1);
   const auto schema = actors::schema_of(environment->spec());
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
+  nn::Normalization normalization(config.agent.normalization(), network.input);
   check_memory(config, schema);
   if (weights.empty()) return environment->protocol();
   try {
-    (void)learner::load_weights(fs::is_directory(weights) ? weights / "weights.bin" : weights, network);
+    const auto file = fs::is_directory(weights) ? weights / "weights.bin" : weights;
+    normalization.load(learner::load_weights(file, network).statistics, file.string());
   } catch (const ConfigError&) {
     throw;
   } catch (const Error& error) {
@@ -77,6 +79,7 @@ void check_replay_fits(const RunConfig& saved, const RunConfig& wanted, const fs
   compare("replay.capacity_steps", saved.replay.capacity_steps, wanted.replay.capacity_steps);
   compare("agent.n_step", saved.agent.n_step, wanted.agent.n_step);
   compare("agent.stack", saved.agent.stack, wanted.agent.stack);
+  compare("agent.normalize_rewards", saved.agent.normalize_rewards, wanted.agent.normalize_rewards);
   if (!wrong.empty()) throw ConfigError(text("the replay in ", checkpoint.string(), " has another form:", wrong));
 }
 

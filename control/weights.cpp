@@ -28,12 +28,23 @@ std::vector<float> floats_of(const wire::Frame& frame) {
   return values;
 }
 
+std::vector<std::byte> bytes_of(const wire::Frame& frame) { return {frame.bytes().begin(), frame.bytes().end()}; }
+
+std::uint64_t hash_of(const wire::Frame& parameters, const wire::Frame& statistics) {
+  Checksum sum;
+  sum.add(parameters.bytes());
+  sum.add(statistics.bytes());
+  return sum.value();
+}
+
 wire::Weights checked(const wire::Incoming& message) {
   const auto head = wire::decode<wire::Weights>(message);
-  if (message.parts.size() != 1 || message.parts[0].size() % sizeof(float) != 0) {
-    throw InputError(text("weights: saw ", message.parts.size(), " parts, wanted one of whole f32 numbers"));
+  if (message.parts.size() != 2 || message.parts[0].size() % sizeof(float) != 0) {
+    throw InputError(text("weights: saw ", message.parts.size(), " parts, wanted one of whole f32 numbers and one of ",
+                          "statistics"));
   }
-  if (checksum(message.parts[0].bytes()) != head.hash) throw InputError("weights: the hash is not that of the bytes");
+  if (hash_of(message.parts[0], message.parts[1]) != head.hash)
+    throw InputError("weights: the hash is not that of the bytes");
   return head;
 }
 
@@ -44,36 +55,42 @@ WeightPublisher::WeightPublisher(wire::Context& context, const std::vector<std::
   endpoints_ = {bind_service(announce_, "announce", addresses), bind_service(serve_, "weights", addresses)};
 }
 
-void WeightPublisher::publish(wire::WeightVersion version, std::uint64_t layout, std::span<const float> parameters) {
-  frame_ = wire::Frame::copy_of(parameters);
-  newest_ = wire::Weights{version, checksum(frame_.bytes()), layout};
-  auto message = wire::encode(wire::WeightsAnnounce{version, newest_->hash, frame_.size()});
+void WeightPublisher::publish(wire::WeightVersion version, std::uint64_t layout, std::span<const float> parameters,
+                              std::span<const std::byte> statistics) {
+  Published now{{}, wire::Frame::copy_of(parameters), wire::Frame::copy_of(statistics)};
+  now.head = {version, hash_of(now.parameters, now.statistics), layout};
+  newest_ = std::move(now);
+  auto message = wire::encode(
+      wire::WeightsAnnounce{version, newest_->head.hash, newest_->parameters.size() + newest_->statistics.size()});
   (void)announce_.send(message);  // a lost announcement is made good by the next one or by asking
   for (const auto& [peer, for_evaluation] : std::exchange(waiting_, {})) answer(peer, for_evaluation);
 }
 
 void WeightPublisher::answer(const std::string& peer, bool for_evaluation) {
-  if (for_evaluation && (kept_.empty() || kept_.back().version != newest_->version)) {
-    kept_.push_back({newest_->version, frame_.share()});
+  if (for_evaluation && (kept_.empty() || kept_.back().head.version != newest_->head.version)) {
+    kept_.push_back(newest_->share());
     if (kept_.size() > kept_for_evaluation) kept_.erase(kept_.begin());
   }
   std::vector<wire::Frame> parts;
-  parts.push_back(frame_.share());
-  auto message = wire::encode(*newest_, std::move(parts));
+  parts.push_back(newest_->parameters.share());
+  parts.push_back(newest_->statistics.share());
+  auto message = wire::encode(newest_->head, std::move(parts));
   (void)serve_.send_to(peer, message);  // a peer that is gone or full asks again
 }
 
 void WeightPublisher::take(const wire::Incoming& message) {
   if (message.type == static_cast<std::uint16_t>(wire::MessageType::evaluation_report)) {
-    Evaluation evaluation{wire::decode<wire::EvaluationReport>(message), {}};
+    Evaluation evaluation{wire::decode<wire::EvaluationReport>(message), {}, {}};
     for (const auto& kept : kept_) {
-      if (kept.version == evaluation.report.version) evaluation.parameters = floats_of(kept.frame);
+      if (kept.head.version != evaluation.report.version) continue;
+      evaluation.parameters = floats_of(kept.parameters);
+      evaluation.statistics = bytes_of(kept.statistics);
     }
     evaluations_.push_back(std::move(evaluation));
     return;
   }
   const auto get = wire::decode<wire::WeightsGet>(message);
-  if (newest_ && newest_->version > get.have) {
+  if (newest_ && newest_->head.version > get.have) {
     answer(message.peer, get.for_evaluation);
   } else if (waiting_.size() < most_waiting) {
     waiting_[message.peer] = get.for_evaluation;
@@ -156,6 +173,7 @@ bool WeightSubscriber::take_weights(const wire::Incoming& message, std::uint64_t
   if (!automatic_ && !asked_) return false;  // a second answer to one question
   if (head.layout != layout) throw InputError("weights: they are for a network of other layers than ours");
   parameters_ = floats_of(message.parts[0]);
+  statistics_ = bytes_of(message.parts[1]);
   have_ = head.version;
   asked_ = open_question_ = false;
   patience_ = ask_again_first;
@@ -199,9 +217,11 @@ wire::Traffic WeightSubscriber::traffic() const {
   return sum;
 }
 
-void WeightSubscriber::adopt(wire::WeightVersion version, std::span<const float> parameters) {
+void WeightSubscriber::adopt(wire::WeightVersion version, std::span<const float> parameters,
+                             std::span<const std::byte> statistics) {
   have_ = announced_ = version;
   parameters_.assign(parameters.begin(), parameters.end());
+  statistics_.assign(statistics.begin(), statistics.end());
 }
 
 }  // namespace qanat::control

@@ -29,8 +29,10 @@ class WeightPublisher {
 
   [[nodiscard]] const std::vector<wire::Endpoint>& endpoints() const { return endpoints_; }
 
-  // `layout`: hash of names and shapes, so that another network's weights are refused.
-  void publish(wire::WeightVersion version, std::uint64_t layout, std::span<const float> parameters);
+  // `layout`: hash of names and shapes, so that another network's weights are refused. `statistics`: what its inputs
+  // are normalised by, as nn::Normalization saves it; empty when nothing is.
+  void publish(wire::WeightVersion version, std::uint64_t layout, std::span<const float> parameters,
+               std::span<const std::byte> statistics = {});
 
   bool step();
 
@@ -38,6 +40,7 @@ class WeightPublisher {
   struct Evaluation {
     wire::EvaluationReport report;
     std::vector<float> parameters;
+    std::vector<std::byte> statistics;
   };
   [[nodiscard]] std::vector<Evaluation> take_evaluations();
 
@@ -51,13 +54,14 @@ class WeightPublisher {
   wire::Socket announce_;
   wire::Socket serve_;
   std::vector<wire::Endpoint> endpoints_;
-  std::optional<wire::Weights> newest_;
-  mutable wire::Frame frame_;
-  struct Kept {
-    wire::WeightVersion version;
-    wire::Frame frame;
+  struct Published {
+    wire::Weights head;
+    wire::Frame parameters;
+    wire::Frame statistics;
+    [[nodiscard]] Published share() { return {head, parameters.share(), statistics.share()}; }
   };
-  std::vector<Kept> kept_;               // handed to evaluators, the last few
+  std::optional<Published> newest_;
+  std::vector<Published> kept_;          // handed to evaluators, the last few
   std::map<std::string, bool> waiting_;  // askers without an answer yet: peer, for evaluation
   std::vector<Evaluation> evaluations_;
 };
@@ -82,6 +86,7 @@ class WeightSubscriber {
   [[nodiscard]] bool available() const { return have_.version > 0 || have_.epoch > 0; }
   [[nodiscard]] wire::WeightVersion version() const { return have_; }
   [[nodiscard]] std::span<const float> parameters() const;
+  [[nodiscard]] std::span<const std::byte> statistics() const { return statistics_; }  // of these weights
   // For evaluators: do not fetch until asked for, and keep what is there until then.
   void fetch_when_asked(bool on) { automatic_ = !on; }
   void ask() { asked_ = true; }
@@ -89,8 +94,9 @@ class WeightSubscriber {
 
   [[nodiscard]] std::vector<wire::Socket*> sockets();
   [[nodiscard]] wire::Traffic traffic() const;
-  // For lockstep resume: the version counts as seen, the parameters as its own.
-  void adopt(wire::WeightVersion version, std::span<const float> parameters);
+  // For lockstep resume: the version counts as seen, parameters and statistics as its own.
+  void adopt(wire::WeightVersion version, std::span<const float> parameters,
+             std::span<const std::byte> statistics = {});
 
  private:
   void get();
@@ -112,6 +118,7 @@ class WeightSubscriber {
   wire::WeightVersion have_;
   wire::WeightVersion announced_;
   std::vector<float> parameters_;
+  std::vector<std::byte> statistics_;
   bool open_question_ = false;
   Nanoseconds patience_;  // before an unanswered question is put again; grows each time
   Nanoseconds next_get_{Nanoseconds::min()};

@@ -14,8 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint32_t weights_magic = 0x31575451;  // "QTW1"
-constexpr std::uint32_t learner_magic = 0x314c5451;  // "QTL1"
+// With the 1 in place of the 2: the same without the statistics at the end.
+constexpr std::uint32_t weights_magic = 0x32575451;  // "QTW2"
+constexpr std::uint32_t learner_magic = 0x324c5451;  // "QTL2"
+constexpr std::uint32_t first_weights_magic = 0x31575451;
+constexpr std::uint32_t first_learner_magic = 0x314c5451;
 constexpr std::uint64_t max_elements = std::uint64_t{1} << 32;
 constexpr std::string_view prefix = "step-";
 
@@ -36,6 +39,16 @@ std::vector<std::byte> read_with_checksum(const fs::path& file) {
   return bytes;
 }
 
+void put_bytes(ByteWriter& out, std::span<const std::byte> bytes) {
+  out.put<std::uint64_t>(bytes.size());
+  out.put_raw(bytes);
+}
+
+std::vector<std::byte> get_bytes(ByteReader& in, std::string_view what) {
+  const auto bytes = in.get_raw(what, in.get_count(what, max_elements, 1));
+  return {bytes.begin(), bytes.end()};
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string out = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) out += text(i ? ", " : "", shape[i]);
@@ -44,7 +57,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
-void save_weights(const fs::path& file, const nn::NetworkSpec& spec, std::span<const float> parameters) {
+void save_weights(const fs::path& file, const nn::NetworkSpec& spec, const nn::WeightsView& weights) {
   ByteWriter out;
   out.put(weights_magic);
   const auto layout = nn::parameter_layout(spec);
@@ -52,15 +65,17 @@ void save_weights(const fs::path& file, const nn::NetworkSpec& spec, std::span<c
   for (const auto& tensor : layout) {
     out.put_string(tensor.name);
     out.put_vector(tensor.shape);
-    out.put_vector(parameters.subspan(tensor.offset, tensor.elements()));
+    out.put_vector(weights.parameters.subspan(tensor.offset, tensor.elements()));
   }
+  put_bytes(out, weights.statistics);
   write_with_checksum(file, out);
 }
 
-std::vector<float> load_weights(const fs::path& file, const nn::NetworkSpec& spec) {
+nn::Weights load_weights(const fs::path& file, const nn::NetworkSpec& spec) {
   const auto bytes = read_with_checksum(file);
   ByteReader in(bytes, file.string());
-  if (in.get<std::uint32_t>("magic") != weights_magic) in.fail("magic", "not a Qanat weights file");
+  const auto magic = in.get<std::uint32_t>("magic");
+  if (magic != weights_magic && magic != first_weights_magic) in.fail("magic", "not a Qanat weights file");
   struct Tensor {
     std::vector<std::int64_t> shape;
     std::vector<float> values;
@@ -73,8 +88,10 @@ std::vector<float> load_weights(const fs::path& file, const nn::NetworkSpec& spe
     tensor.values = in.get_vector<float>("values", max_elements);
     found[name] = std::move(tensor);
   }
+  nn::Weights weights;
+  if (magic == weights_magic) weights.statistics = get_bytes(in, "statistics");
   in.expect_end();
-  std::vector<float> parameters(nn::parameter_count(spec));
+  weights.parameters.resize(nn::parameter_count(spec));
   std::string wrong;
   for (const auto& tensor : nn::parameter_layout(spec)) {
     const auto it = found.find(tensor.name);
@@ -84,14 +101,14 @@ std::vector<float> load_weights(const fs::path& file, const nn::NetworkSpec& spe
       wrong += text("\n  ", tensor.name, ": saw ", shape_text(it->second.shape), ", wanted ", shape_text(tensor.shape));
     } else {
       std::copy(it->second.values.begin(), it->second.values.end(),
-                parameters.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
+                weights.parameters.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
     }
     if (it != found.end()) found.erase(it);
   }
   for (const auto& [name, tensor] : found)
     wrong += text("\n  ", name, ": in the file only, ", shape_text(tensor.shape));
   if (!wrong.empty()) throw ConfigError(text(file.string(), ": the weights are of another network:", wrong));
-  return parameters;
+  return weights;
 }
 
 void save_learner(const fs::path& file, const LearnerState& state) {
@@ -99,33 +116,33 @@ void save_learner(const fs::path& file, const LearnerState& state) {
   out.put(learner_magic);
   out.put_vector(state.online);
   out.put_vector(state.target);
-  out.put<std::uint64_t>(state.optimizer.size());
-  out.put_raw(state.optimizer);
+  put_bytes(out, state.optimizer);
   out.put(state.updates);
   out.put(state.trained_steps);
   out.put(state.skipped);
   out.put(state.sampling);
   out.put(state.best_score);
   out.put(state.has_best);
+  put_bytes(out, state.statistics);
   write_with_checksum(file, out);
 }
 
 LearnerState load_learner(const fs::path& file) {
   const auto bytes = read_with_checksum(file);
   ByteReader in(bytes, file.string());
-  if (in.get<std::uint32_t>("magic") != learner_magic) in.fail("magic", "not a Qanat learner file");
+  const auto magic = in.get<std::uint32_t>("magic");
+  if (magic != learner_magic && magic != first_learner_magic) in.fail("magic", "not a Qanat learner file");
   LearnerState state;
   state.online = in.get_vector<float>("online parameters", max_elements);
   state.target = in.get_vector<float>("target parameters", max_elements);
-  const auto size = in.get_count("optimiser", max_elements, 1);
-  const auto optimizer = in.get_raw("optimiser", size);
-  state.optimizer.assign(optimizer.begin(), optimizer.end());
+  state.optimizer = get_bytes(in, "optimiser");
   state.updates = in.get<std::uint64_t>("updates");
   state.trained_steps = in.get<std::uint64_t>("trained steps");
   state.skipped = in.get<std::uint64_t>("skipped updates");
   state.sampling = in.get<Rng::State>("sampling state");
   state.best_score = in.get<double>("best score");
   state.has_best = in.get<bool>("has best");
+  if (magic == learner_magic) state.statistics = get_bytes(in, "statistics");
   in.expect_end();
   return state;
 }
@@ -188,10 +205,10 @@ void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
   }
 }
 
-void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters,
+void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, const nn::WeightsView& weights,
                const Best& best) {
   make_directories(checkpoints / "best");
-  save_weights(checkpoints / "best" / "weights.bin", spec, parameters);
+  save_weights(checkpoints / "best" / "weights.bin", spec, weights);
   const nlohmann::json json = {{"updates", best.updates},
                                {"mean", best.mean},
                                {"standard_error", best.standard_error},

@@ -3,7 +3,8 @@
 //
 // runs/NAME/checkpoints/step-000012000/   manifest.json (written last), weights.bin, learner.bin, head.bin, shard-I.bin
 // runs/NAME/checkpoints/best/             weights.bin, best.json
-// Files are written atomically and carry a checksum; a damaged one is an InputError naming it.
+// Files are written atomically and carry a checksum; a damaged one is an InputError naming it. Files of before there
+// was normalisation are read as files without statistics.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 
 #include "core/rng.h"
 #include "nn/network.h"
+#include "nn/normalization.h"
 
 namespace qanat::learner {
 
@@ -29,11 +31,13 @@ struct LearnerState {
   Rng::State sampling{};            // of the replay client
   double best_score = 0;
   bool has_best = false;
+  std::vector<std::byte> statistics;  // of nn::Normalization
 };
 
-void save_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec, std::span<const float> parameters);
-// Throws ConfigError naming every tensor that is missing, unexpected or of another shape.
-[[nodiscard]] std::vector<float> load_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec);
+void save_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec, const nn::WeightsView& weights);
+// Throws ConfigError naming every tensor that is missing, unexpected or of another shape. Whether the statistics are
+// those that a run wants is for nn::Normalization::load to say.
+[[nodiscard]] nn::Weights load_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec);
 
 void save_learner(const std::filesystem::path& file, const LearnerState& state);
 [[nodiscard]] LearnerState load_learner(const std::filesystem::path& file);
@@ -61,7 +65,7 @@ struct Best {
   double standard_error = 0;
   std::int64_t episodes = 0;
 };
-void save_best(const std::filesystem::path& checkpoints, const nn::NetworkSpec& spec, std::span<const float> parameters,
+void save_best(const std::filesystem::path& checkpoints, const nn::NetworkSpec& spec, const nn::WeightsView& weights,
                const Best& best);
 [[nodiscard]] std::optional<Best> read_best(const std::filesystem::path& checkpoints);
 

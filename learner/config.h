@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "nn/backend.h"
+#include "nn/normalization.h"
 
 namespace qanat::learner {
 
@@ -18,6 +19,9 @@ struct AgentConfig {
   bool huber = true;
   double huber_delta = 1;
   double reward_clip = 0;
+  bool normalize_observations = false;
+  bool normalize_rewards = false;
+  double normalization_clip = 10;
   bool value_rescale = false;
   double rescale_epsilon = 1e-3;
 
@@ -31,10 +35,21 @@ struct AgentConfig {
     v.field("huber_delta", huber_delta, "Where the Huber loss turns linear, in units of the target.", {.low = 1e-6});
     v.field("reward_clip", reward_clip, "Clip rewards to [-x, x] when training; 0: off. Reported returns stay raw.",
             {.low = 0});
+    v.field("normalize_observations", normalize_observations,
+            "f32 observations: subtract the running mean of each element and divide by its running deviation "
+            "(docs/normalization.md). Not for u8 observations.");
+    v.field("normalize_rewards", normalize_rewards,
+            "Divide rewards by the running deviation of the discounted return when training; in place of reward_clip. "
+            "Reported returns stay raw.");
+    v.field("normalization_clip", normalization_clip,
+            "Clip normalised observations and normalised rewards to [-x, x]; 0: off.", {.low = 0});
     v.field("value_rescale", value_rescale, "Learn h(value) instead of the value (Pohlen et al., 2018).");
     v.field("rescale_epsilon", rescale_epsilon, "Epsilon of h.", {.low = 0});
   }
 
+  [[nodiscard]] nn::NormalizationOptions normalization() const {
+    return {normalize_observations, normalize_rewards, normalization_clip};
+  }
   [[nodiscard]] nn::TdOptions td() const {
     return {double_q, huber, static_cast<float>(huber_delta), value_rescale, static_cast<float>(rescale_epsilon)};
   }

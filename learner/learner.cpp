@@ -1,6 +1,7 @@
 #include "learner/learner.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/checksum.h"
 #include "core/error.h"
@@ -122,10 +123,10 @@ void Learner::build() {
   // What is set for a GPU says nothing about the processor that takes its place.
   if (chosen.device == "cpu" && options_.learner.device == "auto") trainer.precision = trainer.kernels = "auto";
   trainer_ = nn::make_backend(chosen.device)->trainer(*network_, trainer);
-  agent_.emplace(options_.agent, options_.replay.priority_epsilon, environment.actions, environment.has_action_mask);
+  agent_.emplace(options_.agent, options_.replay.priority_epsilon, environment);
 
   replay::ClientOptions client;
-  client.schema = replay::schema_of(environment);
+  client.schema = replay::schema_of(environment, options_.agent.normalize_rewards);
   client.stack = static_cast<std::uint32_t>(options_.agent.stack);
   client.n_step = static_cast<std::uint32_t>(options_.agent.n_step);
   client.batch = static_cast<std::uint32_t>(options_.learner.batch);
@@ -140,7 +141,9 @@ void Learner::build() {
   if (!options_.init_from.empty()) {
     fs::path file = options_.init_from;
     if (fs::is_directory(file)) file /= "weights.bin";
-    parameters = load_weights(file, *network_);
+    auto weights = load_weights(file, *network_);
+    parameters = std::move(weights.parameters);
+    agent_->load_statistics(weights.statistics, file.string());
     log_.info("weights from ", file.string());
   }
   trainer_->set_parameters(parameters, parameters);
@@ -156,6 +159,7 @@ void Learner::build() {
 
 void Learner::load(const fs::path& directory) {
   const auto saved = load_learner(directory / "learner.bin");
+  agent_->load_statistics(saved.statistics, (directory / "learner.bin").string());
   trainer_->set_parameters(saved.online, saved.target);
   trainer_->load_optimizer(saved.optimizer);
   updates_ = saved.updates;
@@ -184,6 +188,7 @@ LearnerState Learner::state() {
   out.sampling = client_->rng().state();
   out.best_score = best_score_;
   out.has_best = has_best_;
+  out.statistics = agent_->normalization().save();
   return out;
 }
 
@@ -250,8 +255,10 @@ double Learner::beta() const {
 // Keeps the trainer supplied, and takes the oldest update's result when it can take no more or nothing is there for it.
 // False: there was nothing to do.
 bool Learner::train() {
+  const auto row_memory = [&](std::size_t bytes) { return trainer_->row_memory(bytes); };
   while (running_.size() < trainer_->depth() && !limit_reached(updates_)) {
-    auto batch = client_->take([&](std::size_t bytes) { return trainer_->row_memory(bytes); });
+    // Rows that are normalised first stay in the batch: they reach the trainer's memory by way of the agent.
+    auto batch = agent_->normalization().observations() ? client_->take() : client_->take(row_memory);
     if (!batch) break;
     // The next one is requested before this one is trained on, so that the shards work meanwhile.
     trained_ += batch->size();
@@ -269,6 +276,8 @@ void Learner::start_update(replay::SampledBatch batch) {
   const auto begin = thread_cpu_time();
   const auto every = static_cast<std::uint64_t>(options_.learner.target_update_every);
   const nn::UpdateControls controls{learning_rate(), every > 0 && updates_ % every == 0};
+  agent_->add_to_statistics(batch);
+  agent_->normalize_rows(batch, [&](std::size_t bytes) { return trainer_->row_memory(bytes); });
   running_.push_back(std::move(batch));
   trainer_->submit(agent_->prepare(running_.back(), beta()), controls);
   trained_time_ += thread_cpu_time() - begin;
@@ -332,13 +341,13 @@ void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& re
 }
 
 void Learner::publish() {
-  publisher_.publish({member_.epoch(), updates_}, layout_, trainer_->parameters());
+  publisher_.publish({member_.epoch(), updates_}, layout_, trainer_->parameters(), agent_->normalization().save());
   published_ = updates_;
   member_.set_metric("updates", static_cast<double>(updates_));
 }
 
 void Learner::take_evaluations() {
-  for (const auto& [report, parameters] : publisher_.take_evaluations()) {
+  for (const auto& [report, parameters, statistics] : publisher_.take_evaluations()) {
     log_.info("evaluation of update ", report.version.version, ": mean ", report.mean, " +- ", report.standard_error,
               " over ", report.episodes, " episodes");
     member_.set_metric("evaluation_mean", report.mean);
@@ -346,7 +355,7 @@ void Learner::take_evaluations() {
     if (!parameters.empty() && (!has_best_ || report.mean >= best_score_)) {
       best_score_ = report.mean;
       has_best_ = true;
-      save_best(checkpoints_, *network_, parameters,
+      save_best(checkpoints_, *network_, {parameters, statistics},
                 {report.version.version, report.mean, report.standard_error, report.episodes});
     }
     if (options_.stop.at_target_score && report.mean >= options_.stop.target_score) member_.stop_run("target_score");
@@ -355,8 +364,9 @@ void Learner::take_evaluations() {
 
 void Learner::save(const fs::path& directory) {
   make_directories(directory);
-  save_weights(directory / "weights.bin", *network_, trainer_->parameters());
-  save_learner(directory / "learner.bin", state());
+  const auto now = state();
+  save_weights(directory / "weights.bin", *network_, {now.online, now.statistics});
+  save_learner(directory / "learner.bin", now);
 }
 
 void Learner::begin_checkpoint() {
@@ -445,6 +455,9 @@ void Learner::measure(Idle idle) {
   member_.set_metric("skipped_updates", static_cast<double>(skipped_));
   member_.set_metric("learning_rate", learning_rate());
   member_.set_metric("importance_beta", beta());
+  if (agent_ && agent_->normalization().rewards()) {
+    member_.set_metric("return_deviation", std::sqrt(agent_->normalization().return_moments().variance(0)));
+  }
   if (client_) member_.set_metric("mass_age_seconds", client_->mass_age().count());
   if (measured_updates_ > 0) {
     member_.set_metric("loss", loss_sum_ / measured_updates_);

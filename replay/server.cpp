@@ -90,7 +90,8 @@ void ShardServer::request_stop(const std::string& cause) {
 
 void ShardServer::build() {
   const auto index = static_cast<std::uint32_t>(member_.welcome().index);
-  shard_.emplace(shard_options(options_.replay, options_.stack, options_.n_step, index), schema_of(*member_.schema()));
+  shard_.emplace(shard_options(options_.replay, options_.stack, options_.n_step, index),
+                 schema_of(*member_.schema(), options_.discounted_return));
   rng_ = Rng(derive_seed(options_.seed, static_cast<int>(wire::Role::replay), index, member_.welcome().start_count));
   table_.stack = options_.stack;
   table_.n_step = options_.n_step;

@@ -33,6 +33,7 @@ struct ServerOptions {
   ReplayConfig replay;
   std::uint32_t stack = 1;
   std::uint32_t n_step = 1;
+  bool discounted_return = false;  // rows carry it, see schema_of
   std::uint64_t seed = 0;
 };
 

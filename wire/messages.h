@@ -390,11 +390,12 @@ struct WeightsGet {
   }
 };
 
-// Part 0: the parameters, f32, one flat block in canonical layout.
+// Part 0: the parameters, f32, one flat block in canonical layout. Part 1: the statistics by which the network's inputs
+// are normalised (nn/normalization.h); empty when nothing is.
 struct Weights {
   static constexpr auto type = MessageType::weights;
   WeightVersion version;
-  std::uint64_t hash = 0;
+  std::uint64_t hash = 0;    // of both parts, one after the other
   std::uint64_t layout = 0;  // hash of tensor names and shapes: another network is refused
   template <class A>
   void serialize(A& a) {

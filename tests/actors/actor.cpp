@@ -90,8 +90,40 @@ std::size_t check_rows(const StoredStream& stream) {
   return steps;
 }
 
+// What the actors are given to normalise by in these tests: f(x) = (x - mean) / deviation, and one factor for rewards.
+// Far from the witness's own moments, so that each of the numbers shows.
+struct Statistics {
+  std::array<double, 4> mean{8, 2, 5, 1}, deviation{2, 0.5, 4, 3};
+  double return_deviation = 2.5;
+
+  // Of two rows a deviation off the mean, either way.
+  [[nodiscard]] std::vector<std::byte> bytes(const ActorOptions& options) const {
+    nn::Normalization out(options.agent.normalization, network_for(options).input);
+    std::array<std::array<float, 4>, 2> rows{};
+    for (std::size_t e = 0; e < 4; ++e) {
+      rows[0][e] = static_cast<float>(mean[e] - deviation[e]);
+      rows[1][e] = static_cast<float>(mean[e] + deviation[e]);
+    }
+    const std::array<float, 2> returns{0, static_cast<float>(2 * return_deviation)};
+    const std::array<std::uint32_t, 2> both{0, 1};
+    out.add_observations(reinterpret_cast<const std::byte*>(rows.data()), both);
+    out.add_returns(reinterpret_cast<const std::byte*>(returns.data()), both);
+    return out.save();
+  }
+  void apply(std::vector<std::byte>& rows) const {
+    for (std::size_t i = 0; i * sizeof(float) < rows.size(); ++i) {
+      float x;
+      std::memcpy(&x, rows.data() + i * sizeof x, sizeof x);
+      const double scaled = (double{x} - mean[i % 4]) / std::sqrt(deviation[i % 4] * deviation[i % 4] + 1e-8);
+      x = static_cast<float>(std::max(-10.0, std::min(10.0, scaled)));
+      std::memcpy(rows.data() + i * sizeof x, &x, sizeof x);
+    }
+  }
+};
+
 // Q-values of every row of a stream, stacked by the rule of replay/stack.h.
-std::vector<std::vector<float>> q_of(const StoredStream& stream, const nn::NetworkSpec& network, std::uint64_t seed) {
+std::vector<std::vector<float>> q_of(const StoredStream& stream, const nn::NetworkSpec& network, std::uint64_t seed,
+                                     const Statistics* statistics = nullptr) {
   std::vector<float> parameters(nn::parameter_count(network));
   Rng rng(seed);
   nn::initialise(network, rng, parameters);
@@ -99,6 +131,7 @@ std::vector<std::vector<float>> q_of(const StoredStream& stream, const nn::Netwo
   inference->set_parameters(parameters);
   std::vector<std::byte> data;
   for (const auto& row : stream.rows) data.insert(data.end(), row.columns[0].begin(), row.columns[0].end());
+  if (statistics != nullptr) statistics->apply(data);
   std::vector<std::vector<float>> out;
   std::uint64_t first = 0;
   for (std::uint64_t t = 0; t < stream.rows.size(); ++t) {
@@ -120,14 +153,14 @@ float best_of(const StoredRow& row, const std::vector<float>& q) {
 
 // |TD| of the item at `start`, from the stored rows alone. Nothing when the stream does not complete it.
 std::optional<double> priority_of(const StoredStream& stream, const std::vector<std::vector<float>>& q,
-                                  const AgentView& agent, std::size_t start) {
+                                  const AgentView& agent, std::size_t start, double reward_factor = 1) {
   double sum = 0;
   double discount = 1;
   std::size_t t = start;
   bool terminated = false;
   while (t < stream.rows.size() && t < start + static_cast<std::size_t>(agent.n_step) &&
          !(stream.rows[t].flags() & replay::flag_last_observation)) {
-    sum += discount * static_cast<double>(stream.rows[t].get<float>(3)[0]);
+    sum += discount * reward_factor * static_cast<double>(stream.rows[t].get<float>(3)[0]);
     discount *= agent.gamma;
     terminated = stream.rows[t].flags() & replay::flag_terminated;
     ++t;
@@ -191,6 +224,65 @@ TEST_CASE("actor: first priorities are the learner's TD errors of the stored row
   }
   CHECK(items > 1100);
   CHECK(different.size() > items / 2);
+}
+
+TEST_CASE("actor: with normalisation it acts and prices by the statistics that came with the weights, and stores raw") {
+  SmallRun run;
+  auto options = options_of(0);
+  options.agent.normalization = {.observations = true, .rewards = true};
+  options.network.input_scale = 1;
+  const auto network = network_for(options);
+  const Statistics statistics;
+  Actor actor(run.context, run.clock, run.log, options);
+  run.publish(network, 1, 8, statistics.bytes(options));
+  run.until(actor, [&] { return actor.steps() >= 1200; });
+  run.head.request_stop("enough");
+  run.until(actor, [&] { return actor.finished(); });
+  std::size_t items = 0, others = 0, returns = 0;
+  for (const auto& shard : run.shards) {
+    for (const auto& [id, stream] : shard->store.streams) {
+      check_rows(stream);
+      const auto q = q_of(stream, network, 8, &statistics);
+      const auto raw = q_of(stream, network, 8);
+      double discounted = 0;
+      for (std::size_t t = 0; t < stream.rows.size(); ++t) {
+        const auto& row = stream.rows[t];
+        if (row.flags() & replay::flag_last_observation) continue;
+        const auto action = row.get<std::int32_t>(2)[0];
+        // The expression of the test and of nn::Normalization may round apart by an ulp of numbers up to 10.
+        REQUIRE(q[t][static_cast<std::size_t>(action)] == Approx(best_of(row, q[t])).margin(1e-4));
+        others += raw[t][static_cast<std::size_t>(action)] < best_of(row, raw[t]) - 1e-4F;
+        if (row.flags() & replay::flag_first) discounted = 0;
+        discounted = double{row.get<float>(3)[0]} + options.agent.gamma * discounted;
+        REQUIRE(row.get<float>(5)[0] == static_cast<float>(discounted));
+        ++returns;
+        const auto wanted = priority_of(stream, q, options.agent, t, 1 / std::sqrt(2.5 * 2.5 + 1e-8));
+        const auto found = stream.priorities.find(t);
+        REQUIRE((found != stream.priorities.end()) == wanted.has_value());
+        if (!wanted) continue;
+        REQUIRE(double{found->second} == Approx(*wanted).margin(1e-4));
+        ++items;
+      }
+    }
+  }
+  CHECK(items > 1100);
+  CHECK(returns >= 1200);
+  CHECK(others > 20);  // of raw observations these would not have been the best actions
+}
+
+TEST_CASE("actor: weights without the statistics that its settings want end it, with the setting's name") {
+  SmallRun run(1);
+  auto options = options_of(0.5);
+  options.agent.normalization.observations = true;
+  Actor actor(run.context, run.clock, run.log, options);
+  run.publish(network_for(options), 1, 8);
+  const auto go = [&] {
+    for (int i = 0; i < 300; ++i) {
+      run.step();
+      (void)actor.step();
+    }
+  };
+  CHECK_THROWS_WITH(go(), Catch::Matchers::Contains("agent.normalize_observations is true"));
 }
 
 TEST_CASE("actor: without exploration it takes the best allowed action of the stacked observation") {
@@ -342,17 +434,20 @@ TEST_CASE("actor: one that hears no head for too long ends with an error") {
 }
 
 TEST_CASE("actor: a saved and loaded one goes on bit for bit") {
-  const auto options = options_of(0.5);
+  const bool normalized = GENERATE(false, true);
+  auto options = options_of(0.5);
+  options.agent.normalization = {.observations = normalized, .rewards = normalized};
   const auto network = network_for(options);
+  const auto statistics = normalized ? Statistics().bytes(options) : std::vector<std::byte>();
   ByteWriter bytes;
   std::map<std::uint32_t, StoredStream> at_save;
   std::map<std::uint32_t, StoredStream> straight;
   {
     SmallRun run(1);
     Actor actor(run.context, run.clock, run.log, options);
-    run.publish(network, 1, 8);
+    run.publish(network, 1, 8, statistics);
     run.until(actor, [&] { return actor.steps() >= 303; });
-    run.publish(network, 2, 9);
+    run.publish(network, 2, 9, statistics);
     run.until(actor, [&] { return actor.weights_version() == 2; });
     actor.quiesce();
     run.until(actor, [&] { return actor.quiet(); });

@@ -23,12 +23,13 @@ EvaluationOptions options_of(std::int64_t episodes, const char* environment_opti
   return options;
 }
 
-std::vector<float> parameters_for(const EvaluationOptions& options) {
+nn::Weights weights_for(const EvaluationOptions& options) {
   const EpisodePlayer player(options);
-  std::vector<float> parameters(nn::parameter_count(player.network()));
+  nn::Weights weights;
+  weights.parameters.resize(nn::parameter_count(player.network()));
   Rng rng(3);
-  nn::initialise(player.network(), rng, parameters);
-  return parameters;
+  nn::initialise(player.network(), rng, weights.parameters);
+  return weights;
 }
 
 double witness_return(std::int64_t slot, std::int64_t episode, std::int64_t steps) {
@@ -42,7 +43,7 @@ double witness_return(std::int64_t slot, std::int64_t episode, std::int64_t step
 TEST_CASE("evaluation: each slot plays the episodes assigned to it, short or long, and returns are raw sums") {
   // 250 episodes on 100 slots: three for the first fifty, two for the others.
   const auto options = options_of(250, "dtype=f32,episodes=scripted");
-  const auto result = evaluate(options, parameters_for(options));
+  const auto result = evaluate(options, weights_for(options).view());
   const witness::Rules rules{.scripted = true, .longest = 7};
   std::vector<double> returns;
   std::vector<std::int64_t> lengths;
@@ -66,7 +67,7 @@ TEST_CASE("evaluation: each slot plays the episodes assigned to it, short or lon
 TEST_CASE("evaluation: an episode longer than the limit counts with its return so far") {
   auto options = options_of(3, "dtype=f32,longest=1000,episodes=scripted");
   options.max_steps = 2;
-  const auto result = evaluate(options, parameters_for(options));
+  const auto result = evaluate(options, weights_for(options).view());
   const witness::Rules rules{.scripted = true, .longest = 1000};
   for (std::int64_t slot = 0; slot < 3; ++slot) {
     const auto steps = std::min<std::int64_t>(2, witness::length(rules, 0, slot, 0));
@@ -78,17 +79,17 @@ TEST_CASE("evaluation: an episode longer than the limit counts with its return s
 
 TEST_CASE("evaluation: an episode without end is cut after 10000 steps") {
   const auto options = options_of(1, "dtype=f32,longest=1000000,episodes=stochastic");
-  const auto result = evaluate(options, parameters_for(options));
+  const auto result = evaluate(options, weights_for(options).view());
   CHECK(result.lengths == std::vector<std::int64_t>{10'000});
 }
 
 TEST_CASE("evaluation: the same purpose and round repeats, other ones play other episodes") {
   auto options = options_of(20, "");
   options.environment = {.id = "CartPole-v1"};
-  const auto parameters = parameters_for(options);
+  const auto weights = weights_for(options);
   EpisodePlayer player(options);
   const auto play = [&](SeedPurpose purpose, std::uint64_t round) {
-    player.begin(parameters, purpose, round);
+    player.begin(weights.view(), purpose, round);
     while (!player.done()) player.step();
     return player.result().returns;
   };
@@ -98,9 +99,27 @@ TEST_CASE("evaluation: the same purpose and round repeats, other ones play other
   CHECK(play(SeedPurpose::evaluation, 1) == first);
 }
 
+TEST_CASE("evaluation: normalised observations change what is played, never how its return is counted") {
+  auto options = options_of(4, "dtype=f32");
+  options.normalization = {.observations = true, .rewards = true};
+  const auto missing = weights_for(options);
+  CHECK_THROWS_WITH(evaluate(options, missing.view()),
+                    Catch::Matchers::Contains("agent.normalize_observations is true"));
+  auto weights = missing;
+  nn::Normalization normalization(options.normalization, EpisodePlayer(options).network().input);
+  const std::vector<float> returns{0, 1000};
+  normalization.add_returns(reinterpret_cast<const std::byte*>(returns.data()), std::vector<std::uint32_t>{0, 1});
+  weights.statistics = normalization.save();
+  const auto result = evaluate(options, weights.view());
+  REQUIRE(result.returns.size() == 4);
+  for (std::size_t slot = 0; slot < 4; ++slot) {
+    CHECK(result.returns[slot] == witness_return(static_cast<std::int64_t>(slot), 0, result.lengths[slot]));
+  }
+}
+
 TEST_CASE("evaluation: parameters of another network are refused") {
   const auto options = options_of(2, "dtype=f32");
-  auto parameters = parameters_for(options);
-  parameters.pop_back();
-  CHECK_THROWS_AS(evaluate(options, parameters), InputError);
+  auto weights = weights_for(options);
+  weights.parameters.pop_back();
+  CHECK_THROWS_AS(evaluate(options, weights.view()), InputError);
 }

@@ -79,11 +79,12 @@ struct SmallRun {
     REQUIRE(done());
   }
 
-  void publish(const nn::NetworkSpec& network, std::uint64_t version, std::uint64_t seed) {
+  void publish(const nn::NetworkSpec& network, std::uint64_t version, std::uint64_t seed,
+               std::span<const std::byte> statistics = {}) {
     std::vector<float> parameters(nn::parameter_count(network));
     Rng rng(seed);
     nn::initialise(network, rng, parameters);
-    publisher.publish({1, version}, nn::layout_hash(network), parameters);
+    publisher.publish({1, version}, nn::layout_hash(network), parameters, statistics);
   }
 
  private:

@@ -59,7 +59,34 @@ TEST_CASE("weights: a subscriber gets what was published, bit for bit") {
   CHECK(actor.available());
   CHECK(actor.version() == WeightVersion{1, 10});
   CHECK(same(actor.parameters(), parameters(0.1F)));
+  CHECK(actor.statistics().empty());
   CHECK_FALSE(wire.settle(actor));  // once
+}
+
+TEST_CASE("weights: their statistics come with them, to actors and back with an evaluation") {
+  Wire wire;
+  const std::vector<std::byte> first{std::byte{1}, std::byte{2}, std::byte{3}};
+  const std::vector<std::byte> second{std::byte{4}};
+  const auto is = [](std::span<const std::byte> seen, const std::vector<std::byte>& wanted) {
+    return std::equal(seen.begin(), seen.end(), wanted.begin(), wanted.end());
+  };
+  wire.publisher.publish({1, 1}, layout, parameters(1), first);
+  auto actor = wire.subscriber("late");
+  wire.connect(actor);
+  CHECK(wire.settle(actor));
+  CHECK(is(actor.statistics(), first));
+  auto evaluator = wire.subscriber("evaluator", true);
+  wire.connect(evaluator);
+  CHECK(wire.settle(evaluator));
+  wire.publisher.publish({1, 2}, layout, parameters(1), second);  // the same parameters
+  wire.clock.advance(Milliseconds(5500));                         // the announcement may be lost
+  CHECK(wire.settle(actor));
+  CHECK(is(actor.statistics(), second));
+  evaluator.report({.version = {1, 1}});
+  wire.settle(evaluator);
+  CHECK(wire.publisher.take_evaluations().at(0).statistics == first);
+  actor.adopt({1, 9}, parameters(2), first);
+  CHECK(is(actor.statistics(), first));
 }
 
 TEST_CASE("weights: asked for before there are any, they come when they are published, without a further question") {
@@ -288,11 +315,12 @@ TEST_CASE("weights: what is malformed is dropped and counted, on either side, an
     return actor.step(layout);
   };
   const std::vector<std::byte> zeros(8);
-  const std::vector<std::byte> odd(7);
-  CHECK_FALSE(answer(checksum(zeros), 0, 8));
-  CHECK_FALSE(answer(checksum(zeros), 2, 8));
-  CHECK_FALSE(answer(checksum(zeros) + 1, 1, 8));
-  CHECK_FALSE(answer(checksum(odd), 1, 7));
+  const std::vector<std::byte> both(16);
+  const std::vector<std::byte> odd(14);
+  CHECK_FALSE(answer(checksum(zeros), 1, 8));
+  CHECK_FALSE(answer(checksum(zeros), 3, 8));
+  CHECK_FALSE(answer(checksum(zeros), 2, 8));  // of the parameters alone
+  CHECK_FALSE(answer(checksum(odd), 2, 7));
   CHECK(actor.traffic().refused == 4);
-  CHECK(answer(checksum(zeros), 1, 8));
+  CHECK(answer(checksum(both), 2, 8));
 }

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "core/checksum.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "tests/support/catch.h"
@@ -49,6 +50,7 @@ LearnerState random_state() {
   state.sampling = {1, 2, 3, 4};
   state.best_score = 17.5;
   state.has_best = true;
+  state.statistics = {std::byte{4}, std::byte{5}};
   return state;
 }
 
@@ -82,6 +84,7 @@ TEST_CASE("checkpoint: a learner's state comes back bit for bit") {
   CHECK(loaded.sampling == saved.sampling);
   CHECK(loaded.best_score == 17.5);
   CHECK(loaded.has_best);
+  CHECK(loaded.statistics == saved.statistics);
 }
 
 TEST_CASE("checkpoint: any cut and any flipped byte is an InputError that names the file") {
@@ -107,14 +110,54 @@ TEST_CASE("checkpoint: weights of another network are refused with every tensor 
   const auto file = directory.path / "weights.bin";
   const auto spec = network(8);
   const auto parameters = random_parameters(spec, 3);
-  save_weights(file, spec, parameters);
-  CHECK(load_weights(file, spec) == parameters);
+  save_weights(file, spec, {parameters, {}});
+  CHECK(load_weights(file, spec).parameters == parameters);
   const auto wider = message_of([&] { (void)load_weights(file, network(16)); });
   CHECK(wider.find("layers.0.weight: saw [4, 8], wanted [4, 16]") != std::string::npos);
   CHECK(wider.find("layers.0.bias: saw [8], wanted [16]") != std::string::npos);
   const auto dueling = message_of([&] { (void)load_weights(file, network(8, true)); });
   CHECK(dueling.find("value.weight: missing in the file") != std::string::npos);
   CHECK(dueling.find("q.weight: in the file only") != std::string::npos);
+}
+
+TEST_CASE("checkpoint: weights and a learner of before there was normalisation are read as without statistics") {
+  Directory directory;
+  // Those files ended before the statistics, and the fourth byte of their magic was a 1.
+  const auto make_old = [](const fs::path& file) {
+    auto bytes = read_file(file);
+    bytes.resize(bytes.size() - sizeof(std::uint64_t) - sizeof(std::uint64_t));  // empty statistics, checksum
+    REQUIRE(bytes[3] == std::byte{'2'});
+    bytes[3] = std::byte{'1'};
+    const auto sum = checksum(bytes);
+    const auto raw = std::as_bytes(std::span(&sum, 1));
+    bytes.insert(bytes.end(), raw.begin(), raw.end());
+    write_file_atomically(file, bytes);
+  };
+  const auto spec = network(8);
+  const auto weights = directory.path / "weights.bin";
+  const auto parameters = random_parameters(spec, 3);
+  save_weights(weights, spec, {parameters, {}});
+  make_old(weights);
+  CHECK(load_weights(weights, spec).parameters == parameters);
+  CHECK(load_weights(weights, spec).statistics.empty());
+  auto state = random_state();
+  state.statistics.clear();
+  const auto learner = directory.path / "learner.bin";
+  save_learner(learner, state);
+  make_old(learner);
+  CHECK(load_learner(learner).online == state.online);
+  CHECK(load_learner(learner).has_best);
+  CHECK(load_learner(learner).statistics.empty());
+}
+
+TEST_CASE("checkpoint: statistics travel with the weights") {
+  Directory directory;
+  const auto spec = network(8);
+  const nn::Weights weights{random_parameters(spec, 3), {std::byte{7}, std::byte{8}, std::byte{9}}};
+  save_best(directory.path, spec, weights.view(), {1, 2, 3, 4});
+  const auto loaded = load_weights(directory.path / "best" / "weights.bin", spec);
+  CHECK(loaded.parameters == weights.parameters);
+  CHECK(loaded.statistics == weights.statistics);
 }
 
 TEST_CASE("checkpoint: the newest is the complete one with the most updates") {
@@ -144,7 +187,7 @@ TEST_CASE("checkpoint: the best is kept apart from the others") {
   Directory directory;
   CHECK(!read_best(directory.path));
   const auto spec = network(8);
-  save_best(directory.path, spec, random_parameters(spec, 4), {77, 12.5, 0.5, 20});
+  save_best(directory.path, spec, {random_parameters(spec, 4), {}}, {77, 12.5, 0.5, 20});
   const auto best = read_best(directory.path);
   REQUIRE(best);
   CHECK(best->updates == 77);

@@ -52,7 +52,7 @@ class LedgerTest {
   explicit LedgerTest(const Variant& variant)
       : variant_(variant),
         world_(config_of(variant), variant.scheme),
-        agent_(world_.config.agent, 1e-3, actions, variant.mask),
+        agent_(world_.config.agent, 1e-3, world_.schema),
         action_column_(variant.second_column ? 2 : 1) {
     for (std::size_t i = 0; i < world_.interlopers.size(); ++i) plant_faults(i);
     for (std::size_t i = 0; i < world_.actors.size(); ++i) start_actor(i);

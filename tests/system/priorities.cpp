@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "learner/agent.h"
 #include "nn/backend.h"
@@ -18,6 +19,7 @@ struct Switches {
   std::string environment;
   bool rescale = false;
   bool clip = false;
+  bool normalize = false;
 };
 
 cli::RunConfig config_of(const Switches& switches) {
@@ -33,6 +35,7 @@ cli::RunConfig config_of(const Switches& switches) {
   config.agent.gamma = 0.95;
   config.agent.value_rescale = switches.rescale;
   config.agent.reward_clip = switches.clip ? 0.75 : 0;  // below the rewards of both environments
+  config.agent.normalize_observations = config.agent.normalize_rewards = switches.normalize;
   config.replay.shards = 2;
   config.replay.capacity_steps = 20'000;
   config.replay.min_size = 1;
@@ -52,11 +55,10 @@ class Learner {
  public:
   // `config`: the world's, or a wrong one.
   Learner(const World& world, const learner::AgentConfig& config)
-      : agent_(config, epsilon, world.schema.actions, world.schema.has_action_mask),
-        world_(world),
-        backend_(nn::make_backend("reference")) {
+      : agent_(config, epsilon, world.schema), world_(world), backend_(nn::make_backend("reference")) {
     options_.batch = world.config.learner.batch;
     options_.td = config.td();
+    if (config.normalize_observations) agent_.load_statistics(world.statistics, "the world's");
   }
 
   std::vector<float> priorities(replay::SampledBatch batch) {
@@ -64,6 +66,7 @@ class Learner {
     const auto trainer = backend_->trainer(world_.network, options_);  // a new one: the update is not wanted
     trainer->set_parameters(world_.parameters, world_.parameters);
     std::vector<float> td_abs(batch.size());
+    agent_.normalize_rows(batch);
     trainer->submit(agent_.prepare(batch, 0.4), {.learning_rate = 1e-4});
     REQUIRE(trainer->collect(td_abs).finite);
     const auto out = agent_.priorities(td_abs);
@@ -77,14 +80,31 @@ class Learner {
   nn::TrainerOptions options_;
 };
 
+// Statistics of some rows around the witness's numbers and of returns around its rewards.
+std::vector<std::byte> some_statistics(const World& world) {
+  nn::Normalization out(world.config.agent.normalization(), world.network.input);
+  Rng rng(31);
+  std::vector<float> numbers(64 * world.network.input.elements());
+  for (auto& number : numbers) number = static_cast<float>(2 + 3 * rng.normal());
+  std::vector<std::uint32_t> all(64);
+  std::iota(all.begin(), all.end(), 0U);
+  out.add_observations(reinterpret_cast<const std::byte*>(numbers.data()), all);
+  out.add_returns(reinterpret_cast<const std::byte*>(numbers.data()), all);
+  return out.save();
+}
+
 }  // namespace
 
 TEST_CASE("priorities: an actor's first priorities are the learner's own for equal weights, and not constant",
           "[priorities]") {
   const auto environment = GENERATE(as<std::string>{}, "CartPole-v1", "witness");
   const auto rescale = GENERATE(false, true);
-  const auto clip = GENERATE(false, true);
-  World world(config_of({environment, rescale, clip}), "ipc");
+  const auto [clip, normalize] = GENERATE(std::pair{false, false}, std::pair{true, false}, std::pair{false, true});
+  World world(config_of({environment, rescale, clip, normalize}), "ipc");
+  if (normalize) {
+    world.statistics = some_statistics(world);
+    world.publish(2);
+  }
   for (std::size_t i = 0; i < world.actors.size(); ++i) world.start_actor(i, static_cast<std::int64_t>(i) + 1);
   world.until([&] { return world.stored_rows() >= 2000; });
 
@@ -94,6 +114,7 @@ TEST_CASE("priorities: an actor's first priorities are the learner's own for equ
   other_rescale.value_rescale = !rescale;
   auto other_clip = world.config.agent;
   other_clip.reward_clip = clip ? 0 : 0.75;
+  if (normalize) other_clip.normalize_observations = other_clip.normalize_rewards = false;
   std::array<Learner, 2> wrong = {Learner(world, other_rescale), Learner(world, other_clip)};
   std::array<double, 2> differences{};
   std::vector<float> actors_own;

@@ -123,6 +123,7 @@ class Cluster {
   }
   [[nodiscard]] replay::ReplayClient& client() { return *client_; }
   [[nodiscard]] const cli::RunConfig& config() const { return config_; }
+  [[nodiscard]] const wire::EnvironmentSchema& environment() const { return environment_; }
   [[nodiscard]] std::size_t processes() const { return children_.size(); }
 
   template <class Done>
@@ -213,7 +214,7 @@ class Cluster {
 
   void open_client() {
     replay::ClientOptions options;
-    options.schema = replay::schema_of(environment_);
+    options.schema = replay::schema_of(environment_, false);
     options.batch = batch_size;
     options.seed = 8;
     options.identity = "learner";
@@ -410,7 +411,7 @@ TEST_CASE("sampling: a million draws over four shard processes have the right sh
     REQUIRE(population.mass[s] == population.mass[0] * std::array{1, 2, 4, 9}[s]);
     REQUIRE(counts[s] * 9 == counts[0] * std::array{9, 4, 2, 1}[s]);
   }
-  learner::DqnAgent agent(cluster.config().agent, 1e-3, 2, false);
+  learner::DqnAgent agent(cluster.config().agent, 1e-3, cluster.environment());
   Draws draws;
   cluster.draw(500, [&](const replay::SampledBatch& batch) {
     REQUIRE(batch.items == population.size());
@@ -448,7 +449,7 @@ TEST_CASE("sampling: of batches that travel together each is drawn from the whol
   constexpr std::uint32_t round = 4;
   Cluster cluster("prioritised");
   const Population population;
-  learner::DqnAgent agent(cluster.config().agent, 1e-3, 2, false);
+  learner::DqnAgent agent(cluster.config().agent, 1e-3, cluster.environment());
   std::array<Draws, round> draws;
   std::size_t taken = 0;
   cluster.draw(

@@ -13,7 +13,8 @@ World::World(cli::RunConfig run_config, const std::string& scheme)
   schema = actors::schema_of(spec);
   network = actors::network_of(config.network, spec, config.agent.stack);
   std::vector<std::size_t> row_bytes;
-  for (const auto& column : replay::schema_of(schema).columns()) row_bytes.push_back(column.bytes());
+  const auto stored = replay::schema_of(schema, config.agent.normalize_rewards);
+  for (const auto& column : stored.columns()) row_bytes.push_back(column.bytes());
   tape = std::make_unique<Tape>(row_bytes, schema.observations.size());
   auto options = cli::head_options(config, directory.path().string());
   options.bind = {address("head")};
@@ -69,7 +70,7 @@ void World::join_learner() {
   options.endpoints = publisher.endpoints();
   learner = std::make_unique<control::Member>(context, clock, options);
   replay::ClientOptions wanted;
-  wanted.schema = replay::schema_of(schema);
+  wanted.schema = replay::schema_of(schema, config.agent.normalize_rewards);
   wanted.stack = static_cast<std::uint32_t>(config.agent.stack);
   wanted.n_step = static_cast<std::uint32_t>(config.agent.n_step);
   wanted.batch = static_cast<std::uint32_t>(config.learner.batch);
@@ -126,7 +127,7 @@ void World::publish(std::uint64_t version) {
   parameters.resize(nn::parameter_count(network));
   Rng rng(derive_seed(77, version));
   nn::initialise(network, rng, parameters);
-  publisher.publish({1, version}, nn::layout_hash(network), parameters);
+  publisher.publish({1, version}, nn::layout_hash(network), parameters, statistics);
 }
 
 }  // namespace qanat::system_test

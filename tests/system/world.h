@@ -78,7 +78,8 @@ class World {
   std::vector<std::unique_ptr<Interloper>> interlopers;
   std::vector<RingLog> logs;  // one a shard
   std::vector<std::unique_ptr<actors::Actor>> actors;
-  std::vector<float> parameters;  // as published
+  std::vector<float> parameters;      // as published
+  std::vector<std::byte> statistics;  // to publish with them
 
  private:
   std::string address(const std::string& name) const {

@@ -237,6 +237,7 @@ bool Actor::step_group(std::size_t index) {
     group.env->step(group.actions);
   } catch (...) {
     report_environments();  // what led to it
+    member_.tell_now();
     throw;
   }
   times_.env += clock_.now() - before;
@@ -394,13 +395,17 @@ void Actor::measure() {
   times_.since = now;
 }
 
+std::uint64_t Actor::env_restarts() const {
+  std::uint64_t sum = 0;
+  for (const auto& group : groups_) sum += group.env->restarts();
+  return sum;
+}
+
 void Actor::report_environments() {
-  std::uint64_t restarts = 0;
   for (auto& group : groups_) {
-    restarts += group.env->restarts();
     for (const auto& line : group.env->take_events()) log_.warn(line);
   }
-  member_.set_metric("env_restarts", static_cast<double>(restarts));
+  member_.set_metric("env_restarts", static_cast<double>(env_restarts()));
 }
 
 void Actor::report_traffic() {

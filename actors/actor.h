@@ -50,6 +50,7 @@ class Actor : public control::Role {
   [[nodiscard]] bool finished() const override { return finished_; }
   void request_stop(const std::string& cause) override;
 
+  [[nodiscard]] std::uint64_t env_restarts() const;             // of hosted environments' processes
   [[nodiscard]] std::uint64_t steps() const { return steps_; }  // env steps of this process
   [[nodiscard]] std::uint64_t weights_version() const { return policy_ ? policy_->version() : 0; }
   [[nodiscard]] const ExperienceWriter& writer() const { return *writer_; }

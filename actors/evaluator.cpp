@@ -46,6 +46,7 @@ std::vector<wire::Socket*> Evaluator::sockets() {
 }
 
 void Evaluator::request_stop(const std::string& cause) {
+  report_environment();
   member_.leave(cause);
   finished_ = true;
 }
@@ -74,7 +75,13 @@ bool Evaluator::step() {
     any = true;
   }
   if (playing_) {
-    player_.step();
+    try {
+      player_.step();
+    } catch (...) {
+      report_environment();  // what led to it
+      member_.tell_now();
+      throw;
+    }
     if (player_.done()) report();
     busy_ += clock_.now() - begin_time;
     any = true;

@@ -83,6 +83,11 @@ class Stretch {
 
   [[nodiscard]] std::uint64_t weights_hash() { return learner_->weights_hash(); }
   [[nodiscard]] control::HeadStatus status() const { return head_->status(); }
+  [[nodiscard]] std::uint64_t env_restarts() const {
+    std::uint64_t sum = 0;
+    for (const auto& actor : actors_) sum += actor->env_restarts();
+    return sum;
+  }
 
  private:
   Parts parts(wire::Role role, std::int64_t index) {
@@ -171,13 +176,14 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
     stretch.save(directory);
     hash = stretch.weights_hash();
     status = stretch.status();
-    env_restarts += status.env_restarts;
+    env_restarts += stretch.env_restarts();
     from = directory.string();
     done = next;
     learner::prune_checkpoints(run.path / "checkpoints", static_cast<std::size_t>(config.checkpoint.keep));
   }
   status.stop_cause = "updates";
-  status.updates = done;  // the roles' metrics are older than their last step
+  // The roles' metrics are older than their last step.
+  status.updates = done;
   status.env_restarts = env_restarts;
   status.state = wire::RunState::ended;
   status.checkpoint = from;

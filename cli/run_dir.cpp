@@ -80,6 +80,10 @@ void check_replay_fits(const RunConfig& saved, const RunConfig& wanted, const fs
   compare("agent.n_step", saved.agent.n_step, wanted.agent.n_step);
   compare("agent.stack", saved.agent.stack, wanted.agent.stack);
   compare("agent.normalize_rewards", saved.agent.normalize_rewards, wanted.agent.normalize_rewards);
+  if (wanted.agent.normalize_rewards && saved.agent.gamma != wanted.agent.gamma) {
+    wrong += text("\n  agent.gamma: saw ", wanted.agent.gamma, ", wanted ", saved.agent.gamma,
+                  ": the discounted returns it holds were made with it");
+  }
   if (!wrong.empty()) throw ConfigError(text("the replay in ", checkpoint.string(), " has another form:", wrong));
 }
 

@@ -310,6 +310,7 @@ void Head::forget_old() {
   for (auto it = members_.begin(); it != members_.end() && departed > departed_kept;) {
     if (it->info.state != MemberState::alive) {
       ledger_.forget(it->info.incarnation);
+      env_restarts_of_forgotten_ += env_restarts_of(*it);
       it = members_.erase(it);
       --departed;
     } else {
@@ -473,14 +474,17 @@ std::optional<double> Head::last_value(std::string_view name) const {
 std::uint64_t Head::updates() const { return as_count(last_value("updates").value_or(0)); }
 
 // Each process counts its own: one that took another's place begins at 0, so that the numbers of both are right.
-std::uint64_t Head::env_restarts() const {
-  double sum = 0;
-  for (const auto& member : members_) {
-    for (const auto& [name, value] : member.metrics) {
-      if (name == "env_restarts") sum += static_cast<double>(as_count(value));
-    }
+std::uint64_t Head::env_restarts_of(const Entry& member) {
+  for (const auto& [name, value] : member.metrics) {
+    if (name == "env_restarts") return as_count(value);
   }
-  return as_count(sum);
+  return 0;
+}
+
+std::uint64_t Head::env_restarts() const {
+  auto sum = env_restarts_of_forgotten_;
+  for (const auto& member : members_) sum += env_restarts_of(member);
+  return sum;
 }
 
 HeadStatus Head::status() const {

@@ -57,7 +57,7 @@ struct HeadStatus {
   std::uint64_t epoch = 0;
   std::uint64_t env_steps = 0;
   std::uint64_t updates = 0;
-  std::uint64_t env_restarts = 0;  // of hosted environments' processes, by every process that ever took part
+  std::uint64_t env_restarts = 0;  // of hosted environments' processes, by every process since this head began
   double wall_seconds = 0;
   std::string checkpoint;
   std::vector<std::pair<std::string, double>> metrics;
@@ -136,6 +136,7 @@ class Head : public Role {
   // progress does not fall when one is lost. None: nobody has said.
   [[nodiscard]] std::optional<double> last_value(std::string_view name) const;
   [[nodiscard]] std::uint64_t updates() const;
+  [[nodiscard]] static std::uint64_t env_restarts_of(const Entry& member);
   [[nodiscard]] std::uint64_t env_restarts() const;
   [[nodiscard]] std::vector<std::pair<std::string, double>> gather_metrics() const;
   [[nodiscard]] double wall_seconds() const;
@@ -148,6 +149,7 @@ class Head : public Role {
   std::vector<std::string> addresses_;
   Ledger ledger_;
   std::vector<Entry> members_;
+  std::uint64_t env_restarts_of_forgotten_ = 0;
   std::uint64_t directory_version_ = 1;
   std::map<std::pair<wire::Role, std::int64_t>, Starts> starts_;
   std::uint64_t epoch_;

@@ -224,8 +224,9 @@ void Member::use(std::uint64_t used, std::uint64_t wanted, std::uint64_t drawabl
 }
 
 // The other side waits for what we used, so it is told soon; but a message costs both sides more than a small step or
-// update does. So it is said when half of the lease is used up and the head does not know it yet, or when half of
-// one was used since the last time; the timer tells the rest. What the head still owes us comes without asking.
+// update does. So it is said when half of the lease is used up and the head does not know it yet, or when as much
+// as half a lease was used since the last report; the timer tells the rest. What the head still owes us comes without
+// asking.
 void Member::report(bool urgent) {
   const auto ahead = lease_.wanted - std::min(lease_.wanted, lease_.used);
   const auto left = grant_.granted - std::min(grant_.granted, lease_.used);

@@ -74,6 +74,11 @@ class Member {
   // A stop condition was met here; the head ends the run with this cause.
   void stop_run(std::string cause);
   void heartbeat_now() { next_beat_ = Nanoseconds::min(); }
+  // The newest metrics, sent at once: for one that is about to fail.
+  void tell_now() {
+    heartbeat_now();
+    keep_alive();
+  }
 
   // The ledger: `used` so far and `wanted` in all, cumulative over this incarnation. Reported when the lease is
   // short or enough has changed, not at each call; the rest is reported by step() a moment later.

@@ -188,7 +188,8 @@ class Check {
       if (name == single_slot_resets) resets_slots_ = value != "False";
       if (name == single_slot_seeds) seeds_slots_ = value != "False";
     }
-    const char* remedy = "; with --set env.vectorization=slots it can be tried";
+    const char* remedy =
+        "; with --set env.vectorization=slots it can be tried, where the environment has a single form";
     if (!resets_slots_) skip(text("resets of single slots: its vector class resets all or none", remedy));
     if (!seeds_slots_) {
       skip(text("whether slots influence one another: its vector class has one stream of random numbers for all",

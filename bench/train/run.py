@@ -4,7 +4,8 @@
 Usage: run.py QANAT CONFIG [--json] [--seconds S] [--ratios R ...]
 
 For each replay ratio one run of S seconds; printed are env steps/s and updates/s (means after a warm-up), the share
-of processor time that goes to neither stepping, inferring nor training, and each role's idle share. The balanced
+of processor time that goes to neither stepping, inferring nor training, and each role's idle share. Actors time stepping
+and inferring by the wall clock (docs/metrics.md), so that on a busy machine the share reads too low. The balanced
 ratio is the one at which actors and learner+shards use the most equal processor time. A row with a machine that is
 busy with other work is worthless: the share of the machine that the run got is printed too.
 """

@@ -334,13 +334,19 @@ TEST_CASE("membership: departed members beyond the last 500 are forgotten, their
     wire::Join join;
     join.role = wire::Role::replay;
     join.incarnation = 1000 + i;
-    const auto name = text("shard-", i);
-    (void)world.tell_head(wire::encode(join), name);
     wire::LedgerReport report;
     report.incarnation = join.incarnation;
     report.used = report.wanted = 2;
-    (void)world.tell_head(wire::encode(report), name);
-    (void)world.tell_head(wire::encode(wire::Leave{join.incarnation, "done"}), name);
+    // One connection for all three: with one each, the next could come while the last is still being closed.
+    wire::Socket shard(world.context, wire::SocketKind::dealer, {.identity = text("shard-", i)});
+    shard.connect(world.options.bind.front());
+    const auto tell = [&](wire::Message message) {
+      (void)shard.send(message);
+      world.settle();
+    };
+    tell(wire::encode(join));
+    tell(wire::encode(report));
+    tell(wire::encode(wire::Leave{join.incarnation, "done"}));
   }
   CHECK(world.head->status().env_steps == 1200);
   world.join(wire::Role::supervisor);

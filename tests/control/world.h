@@ -74,8 +74,9 @@ struct World {
   }
 
   // Sends `message` to the head from a peer of its own and returns what comes back.
-  std::vector<wire::Incoming> tell_head(wire::Message message, const std::string& identity = "stranger") {
-    wire::Socket socket(context, wire::SocketKind::dealer, {.identity = identity});
+  // From somebody new each time: one who comes again while his last connection is being closed is not heard.
+  std::vector<wire::Incoming> tell_head(wire::Message message) {
+    wire::Socket socket(context, wire::SocketKind::dealer, {.identity = text("stranger-", strangers++)});
     socket.connect(options.bind.front());
     (void)socket.send(message);
     settle();
@@ -97,6 +98,7 @@ struct World {
   std::unique_ptr<Head> head;
   std::vector<std::unique_ptr<Member>> members;
   std::uint64_t next_incarnation = 100;
+  int strangers = 0;
 };
 
 inline const wire::MemberInfo* listed(const wire::Directory& directory, std::uint64_t incarnation) {

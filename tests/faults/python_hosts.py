@@ -66,6 +66,8 @@ def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first
     check_in("failed 5 times", train.run.summary()["stop_cause"], "stop_cause")
     check(train.run.log("actor-0").count("its process is started again") >= 4, "every fault is in the log")
     check(train.run.summary()["restarts"] == 0, "nobody was restarted")
+    seen = train.run.summary()["env_restarts"]
+    check(seen >= 4, f"the summary has the environments' restarts: saw {seen}, wanted at least 4")
 
 
 def goes_on(train):

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/nn/differences.h"
 #include "tests/nn/sequence_support.h"
 #include "tests/support/catch.h"
 
@@ -80,68 +81,15 @@ TEST_CASE("sequence: R2D2's network has as many parameters as the peer's") {
         77984 + 1606144 + 2140160 + 525312 + 513 + 9234);
 }
 
-class Differences {
- public:
-  Differences(const NetworkSpec& spec, const SequenceOptions& options, std::uint64_t seed)
-      : rng_(seed),
-        batch_(spec, options, rng_, seed % 2 == 0),
-        trainer_(make_backend("reference64")->sequence_trainer(spec, options)),
-        online_(random_parameters(spec, seed + 1)),
-        target_(random_parameters(spec, seed + 2)) {}
-
-  double loss(std::span<const float> online) {
-    trainer_->set_parameters(online, target_);
-    std::vector<float> priorities(static_cast<std::size_t>(batch_.view.size));
-    trainer_->submit(batch_.view, {.learning_rate = 0});
-    return trainer_->collect(priorities).loss;
-  }
-
-  std::vector<float> gradients() {
-    loss(online_);
-    return copy(trainer_->gradients());
-  }
-
-  // Central difference; the step is what f32 storage of the parameter makes of it.
-  double difference(std::size_t index, float step) {
-    std::vector<float> moved = online_;
-    moved[index] = online_[index] + step;
-    const double up = moved[index];
-    const double loss_up = loss(moved);
-    moved[index] = online_[index] - step;
-    return (loss_up - loss(moved)) / (up - static_cast<double>(moved[index]));
-  }
-
- private:
-  Rng rng_;
-  RandomSequences batch_;
-  std::unique_ptr<SequenceTrainer> trainer_;
-  std::vector<float> online_, target_;
-};
-
-// As gradients.cpp argues: rounding and curvature are far below 1e-5 of the largest gradient, and only what crosses a
-// kink of a relu, of Huber's loss or of the argmax may be off by more. The target does not depend on the online
-// network otherwise, and the burn-in's part of a gradient is left out on purpose: without burn-in both agree.
+// Targets do not depend on the online network otherwise, and the burn-in's part of a gradient is left out on purpose:
+// without burn-in both agree.
 void require_gradients(const NetworkSpec& spec, const SequenceOptions& options, std::uint64_t seed) {
-  Differences differences(spec, options, seed);
-  const auto gradients = differences.gradients();
-  Rng pick(seed);
-  for (const ParameterInfo& info : parameter_layout(spec)) {
-    CAPTURE(info.name);
-    double largest = 0;
-    for (std::size_t i = 0; i < info.elements(); ++i) {
-      largest = std::max(largest, std::abs(static_cast<double>(gradients[info.offset + i])));
-    }
-    const std::size_t count = std::min<std::size_t>(info.elements(), 30);
-    std::size_t wrong = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t at = info.offset + (count == info.elements() ? i : pick.below(info.elements()));
-      const double off = std::abs(gradients[at] - differences.difference(at, 0x1p-14f));
-      CHECK(off <= 0.05 * largest + 1e-6);
-      if (!(off <= 1e-5 * largest + 1e-9)) ++wrong;
-    }
-    CHECK(largest > 0);
-    CHECK(wrong * 20 <= count);
-  }
+  Rng rng(seed);
+  const RandomSequences batch(spec, options, rng, seed % 2 == 0);
+  require_gradients(
+      spec,
+      Differences(spec, make_backend("reference64")->sequence_trainer(spec, options), batch, batch.view.size, seed), 30,
+      seed);
 }
 
 TEST_CASE("sequence: the oracle's gradients agree with finite differences for every network and switch") {

@@ -1,15 +1,10 @@
 // The whole update against PyTorch in float64: cases are written to a file, which torch_check.py reads. Runs where the
 // environment variable QANAT_TEST_PYTHON names a Python that has torch.
-#include <unistd.h>
-
-#include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "tests/nn/decisive.h"
 #include "tests/nn/support.h"
+#include "tests/nn/torch_script.h"
 #include "tests/support/catch.h"
 
 namespace qanat::nn::test {
@@ -27,32 +22,6 @@ struct TorchCase {
   double cosine = -1;     // least between gradients
   bool decisive = false;  // for reduced precision
 };
-
-json network_json(const NetworkSpec& spec) {
-  json layers = json::array();
-  for (const Layer& layer : spec.layers) {
-    const char* names[] = {"linear", "conv2d", "relu", "layer_norm"};
-    layers.push_back({{"kind", names[static_cast<int>(layer.kind)]}, {"stride", layer.stride}});
-  }
-  return {{"layers", layers},
-          {"stack", spec.stack},
-          {"row_shape", spec.input.shape},
-          {"input_scale", spec.input_scale},
-          {"dueling", spec.dueling},
-          {"dueling_hidden", spec.dueling_hidden}};
-}
-
-std::vector<float> row_values(const NetworkSpec& spec, const std::vector<std::byte>& rows) {
-  std::vector<float> values(rows.size() / size_of(spec.input.dtype));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (spec.input.dtype == DType::u8) {
-      values[i] = static_cast<float>(rows[i]);
-    } else {
-      std::memcpy(&values[i], &rows[4 * i], 4);
-    }
-  }
-  return values;
-}
 
 json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
   Rng rng(seed);
@@ -95,18 +64,7 @@ json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
       {"epsilon", o.epsilon}, {"decay", o.rms_decay}, {"centered", o.rms_centered}, {"max_grad_norm", o.max_grad_norm}};
   out["loss"] = result.loss;
   out["td_abs"] = td_abs;
-  const auto cut = [](const std::vector<float>& all, const ParameterInfo& info) {
-    const auto first = all.begin() + static_cast<std::ptrdiff_t>(info.offset);
-    return std::vector<float>(first, first + static_cast<std::ptrdiff_t>(info.elements()));
-  };
-  for (const ParameterInfo& info : parameter_layout(c.spec)) {
-    out["parameters"].push_back({{"name", info.name},
-                                 {"shape", info.shape},
-                                 {"online", cut(online, info)},
-                                 {"target", cut(target, info)},
-                                 {"gradient", cut(gradients, info)},
-                                 {"after", cut(after, info)}});
-  }
+  out["parameters"] = parameters_json(c.spec, online, target, gradients, after);
   return out;
 }
 
@@ -142,18 +100,6 @@ std::vector<TorchCase> torch_cases() {
   return cases;
 }
 
-// The script's exit status for these cases.
-int run_script(const char* python, const json& cases) {
-  const auto path = std::filesystem::temp_directory_path() / ("qanat_torch_check_" + std::to_string(getpid()));
-  std::ofstream(path) << cases;
-  const char* elsewhere = std::getenv("QANAT_NN_TEST_DIR");  // where the sources are not
-  const std::string directory = elsewhere != nullptr ? elsewhere : QANAT_NN_TEST_DIR;
-  const std::string command = std::string(python) + " " + directory + "/torch_check.py " + path.string();
-  const int status = std::system(command.c_str());
-  std::filesystem::remove(path);
-  return status;
-}
-
 TEST_CASE("torch: loss, td errors, gradients and one step agree with PyTorch in float64, each switch on and off") {
   const char* python = std::getenv("QANAT_TEST_PYTHON");
   if (python == nullptr) {
@@ -163,9 +109,9 @@ TEST_CASE("torch: loss, td errors, gradients and one step agree with PyTorch in 
   json cases = json::array();
   std::uint64_t seed = 1000;
   for (const TorchCase& c : torch_cases()) cases.push_back(case_json(c, seed++, false));
-  CHECK(run_script(python, cases) == 0);
+  CHECK(run_script(python, "torch_check.py", cases) == 0);
   // And the check can fail: an update that forgot its importance weights.
-  CHECK(run_script(python, json::array({case_json(torch_cases()[0], 1000, true)})) != 0);
+  CHECK(run_script(python, "torch_check.py", json::array({case_json(torch_cases()[0], 1000, true)})) != 0);
 }
 
 }  // namespace

@@ -5,12 +5,9 @@ the switches, and the C++ results: loss, priorities, every gradient, the paramet
 naming the case and the tensor, where the error's norm relative to PyTorch's result is above the case's tolerance (or,
 where the case gives a `cosine`, the gradients' angle is too wide).
 """
-import json
-import sys
-
 import torch
 from torch.nn import functional
-from torch_check import observations, optimiser_of, rescale, tensors, unrescale
+from torch_check import main, observations, optimiser_of, rescale, tensors, unrescale
 
 torch.set_default_dtype(torch.float64)
 
@@ -127,13 +124,5 @@ def check(case):
     return wrong
 
 
-def main():
-    with open(sys.argv[1]) as file:
-        cases = json.load(file)
-    wrong = [line for case in cases for line in check(case)]
-    print("\n".join(wrong[:20] or [f"{len(cases)} recurrent cases agree with PyTorch {torch.__version__} in float64"]))
-    sys.exit(1 if wrong or not cases else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(check, "recurrent cases")

@@ -221,7 +221,7 @@ void CudaOps<T>::td(const Batch& batch, const Activations& q, const Activations&
                         .bad_state = bad_.data(),
                         .bad_next = bad_.data() + options_.batch,
                         .options = options_.td,
-                        .td_abs = staging_.td_abs(set_),
+                        .td_abs = staging_.priorities(set_),
                         .report = staging_.report(set_),
                         .clock = clock_.data(),
                         .rule = rule_,
@@ -257,7 +257,7 @@ UpdateResult CudaOps<T>::result(std::span<float> td_abs) {
   const std::size_t set = oldest_;
   oldest_ = (oldest_ + 1) % Staging::sets;
   done_[set].synchronize();
-  std::copy_n(staging_.reported_td_abs(set), td_abs.size(), td_abs.begin());
+  std::copy_n(staging_.reported_priorities(set), td_abs.size(), td_abs.begin());
   const UpdateReport& report = staging_.reported(set);
   return {.loss = report.loss,
           .grad_norm = report.grad_norm,

@@ -9,7 +9,7 @@
 
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nature/kernels.h"
-#include "nn/cuda/sequence_staging.h"
+#include "nn/cuda/staging.h"
 #include "nn/td.h"
 
 namespace qanat::nn::cuda {

@@ -19,8 +19,7 @@ LstmShape lstm_shape(const NetworkSpec& spec, const NetworkLayout& layout, const
           .row = lstm.row};
 }
 
-SequenceStagingShape staging_shape(const NetworkSpec& spec, const NetworkLayout& layout,
-                                   const SequenceOptions& options) {
+StagingShape staging_shape(const NetworkSpec& spec, const NetworkLayout& layout, const SequenceOptions& options) {
   return {.batch = options.update.batch,
           .steps = options.steps(),
           .stack = spec.stack,
@@ -61,8 +60,8 @@ CudaSequenceOps<T>::CudaSequenceOps(const NetworkSpec& spec, const Plan& plan, c
         "Nature "
         "torso, an lstm of 512 and a batch of a multiple of 8): set kernels to auto");
   }
-  for (std::size_t set = 0; set < SequenceStaging::sets; ++set) {
-    const DeviceSequences& staged = staging_.batch(set);
+  for (std::size_t set = 0; set < Staging::sets; ++set) {
+    const DeviceSequences& staged = staging_.sequences(set);
     batches_[set] = {.device = staged, .observations = {.data = &staged.head->state_rows, .index = staged.index}};
   }
 }
@@ -97,7 +96,7 @@ template <class T>
 UpdateResult CudaSequenceOps<T>::result(std::span<float> priorities) {
   this->device_.use();
   const std::size_t set = oldest_;
-  oldest_ = (oldest_ + 1) % SequenceStaging::sets;
+  oldest_ = (oldest_ + 1) % Staging::sets;
   done_[set].synchronize();
   std::copy_n(staging_.reported_priorities(set), priorities.size(), priorities.begin());
   const UpdateReport& report = staging_.reported(set);

@@ -13,8 +13,8 @@
 #include "nn/cuda/lstm.h"
 #include "nn/cuda/ops.h"
 #include "nn/cuda/sequence_kernels.h"
-#include "nn/cuda/sequence_staging.h"
 #include "nn/cuda/sequence_torso.h"
+#include "nn/cuda/staging.h"
 #include "nn/sequence_engine.h"
 
 namespace qanat::nn::cuda {
@@ -22,7 +22,7 @@ namespace qanat::nn::cuda {
 template <class T>
 class CudaSequenceOps : public CudaOps<T> {
  public:
-  static constexpr std::size_t depth = SequenceStaging::sets;
+  static constexpr std::size_t depth = Staging::sets;
   using typename CudaOps<T>::Activations;
   using typename CudaOps<T>::Block;
   using typename CudaOps<T>::Rows;
@@ -88,10 +88,10 @@ class CudaSequenceOps : public CudaOps<T> {
   typename Lstm<T>::Pass lstm_pass(const Pass& pass) const;
 
   const SequenceOptions& options_;
-  SequenceStaging staging_;
-  std::array<Batch, SequenceStaging::sets> batches_;
-  std::array<Graph, SequenceStaging::sets> graphs_;
-  std::array<Event, SequenceStaging::sets> started_, done_;
+  Staging staging_;
+  std::array<Batch, Staging::sets> batches_;
+  std::array<Graph, Staging::sets> graphs_;
+  std::array<Event, Staging::sets> started_, done_;
   std::size_t set_ = 0;     // staged last
   std::size_t oldest_ = 0;  // whose result is taken next
   bool planned_ = false;    // something ran, so every product and convolution has been planned

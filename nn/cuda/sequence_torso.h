@@ -12,7 +12,7 @@
 
 #include "nn/cuda/device.h"
 #include "nn/cuda/nature/kernels.h"
-#include "nn/cuda/sequence_staging.h"
+#include "nn/cuda/staging.h"
 #include "nn/network.h"
 
 namespace qanat::nn::cuda {

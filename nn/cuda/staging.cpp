@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace qanat::nn::cuda {
 namespace {
@@ -14,56 +15,59 @@ std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 }  // namespace
 
-auto Staging::layout_of(const StagingShape& s) -> Layout {
-  const auto batch = static_cast<std::size_t>(s.batch);
-  std::size_t end = round_up(sizeof(BatchHead));
-  const auto take = [&](std::size_t bytes) {
-    const std::size_t start = end;
-    end = round_up(end + bytes);
-    return start;
-  };
-  Layout layout{};
-  layout.state_index = take(4 * batch * static_cast<std::size_t>(s.stack));
-  layout.next_index = take(4 * batch * static_cast<std::size_t>(s.stack));
-  layout.action = take(4 * batch);
-  layout.returns = take(4 * batch);
-  layout.bootstrap = take(4 * batch);
-  layout.weight = take(4 * batch);
-  layout.next_mask = take(batch * static_cast<std::size_t>(s.actions));
-  layout.bytes = end;
-  return layout;
-}
-
-Staging::Staging(const StagingShape& shape) : shape_(shape), layout_(layout_of(shape)) {
+Staging::Staging(const StagingShape& shape) : shape_(shape) {
+  const std::size_t column_bytes = place_columns(0, nullptr);
   for (std::size_t set = 0; set < sets; ++set) {
-    columns_host_[set] = PinnedBuffer<std::byte>(layout_.bytes);
-    columns_[set] = DeviceBuffer<std::byte>(layout_.bytes);
-    reports_host_[set] = PinnedBuffer<std::byte>(report_bytes());
-    reports_[set] = DeviceBuffer<std::byte>(report_bytes());
-    const std::byte* base = columns_[set].data();
-    batches_[set] = {.head = reinterpret_cast<const BatchHead*>(base),
-                     .state_index = reinterpret_cast<const std::uint32_t*>(base + layout_.state_index),
-                     .next_index = reinterpret_cast<const std::uint32_t*>(base + layout_.next_index),
-                     .action = reinterpret_cast<const std::int32_t*>(base + layout_.action),
-                     .returns = reinterpret_cast<const float*>(base + layout_.returns),
-                     .bootstrap = reinterpret_cast<const float*>(base + layout_.bootstrap),
-                     .weight = reinterpret_cast<const float*>(base + layout_.weight),
-                     .next_mask = reinterpret_cast<const std::uint8_t*>(base + layout_.next_mask),
-                     .size = shape.batch};
+    columns_[set] = Memory(column_bytes);
+    reports_[set] = Memory(sizeof(UpdateReport) + sizeof(float) * static_cast<std::size_t>(shape.batch));
+    place_columns(set, columns_[set].device.data());
     // What a state and its next state need when no two samples share a row.
     reserve_rows(set, static_cast<std::size_t>(2 * shape.batch * shape.stack * shape.row_bytes));
   }
 }
 
-std::size_t Staging::report_bytes() const {
-  return sizeof(UpdateReport) + sizeof(float) * static_cast<std::size_t>(shape_.batch);
+std::size_t Staging::place_columns(std::size_t set, const std::byte* block) {
+  std::size_t end = 0;
+  const auto take = [&]<class T>(const T*& column, std::int64_t count) {
+    if (block != nullptr) column = reinterpret_cast<const T*>(block + end);
+    end = round_up(end + sizeof(T) * static_cast<std::size_t>(count));
+  };
+  const StagingShape& s = shape_;
+  if (s.steps == 0) {
+    DeviceBatch& batch = batches_[set];
+    take(batch.head, 1);
+    take(batch.state_index, s.batch * s.stack);
+    take(batch.next_index, s.batch * s.stack);
+    take(batch.action, s.batch);
+    take(batch.returns, s.batch);
+    take(batch.bootstrap, s.batch);
+    take(batch.weight, s.batch);
+    take(batch.next_mask, s.batch * s.actions);
+    batch.size = s.batch;
+  } else {
+    DeviceSequences& batch = sequences_[set];
+    const std::int64_t samples = s.steps * s.batch;
+    take(batch.head, 1);
+    take(batch.index, samples * s.stack);
+    take(batch.previous_action, samples);
+    take(batch.previous_reward, samples);
+    take(batch.action, samples);
+    take(batch.reward, samples);
+    take(batch.mask, samples * s.actions);
+    take(batch.length, s.batch);
+    take(batch.end, s.batch);
+    take(batch.hidden, s.batch * s.features);
+    take(batch.cell, s.batch * s.features);
+    take(batch.weight, s.batch);
+  }
+  return end;
 }
 
 // Growing is safe: this set is not in use, and no graph holds the address.
 void Staging::reserve_rows(std::size_t set, std::size_t bytes) {
   if (bytes <= rows_[set].host.size()) return;
   rows_[set] = {};
-  rows_[set] = {PinnedBuffer<std::byte>(bytes), DeviceBuffer<std::byte>(bytes)};
+  rows_[set] = Memory(bytes);
 }
 
 std::span<std::byte> Staging::row_memory(std::size_t bytes) {
@@ -84,8 +88,15 @@ void Staging::copy_rows(std::size_t set, const std::byte* from, std::size_t offs
   }
 }
 
-void Staging::copy_index(std::size_t set, std::size_t offset, const std::uint32_t* index, std::int64_t samples) {
-  auto* to = column<std::uint32_t>(set, offset);
+void Staging::put_rows(std::size_t set, const ObservationRows& rows) {
+  const auto bytes = static_cast<std::size_t>(rows.rows * shape_.row_bytes);
+  reserve_rows(set, bytes);
+  copy_rows(set, rows.data, 0, bytes);
+}
+
+void Staging::put_index(std::size_t set, const std::uint32_t* column, const std::uint32_t* index,
+                        std::int64_t samples) {
+  std::uint32_t* to = host(set, column);
   if (index != nullptr) {
     std::copy_n(index, samples * shape_.stack, to);
   } else {
@@ -93,9 +104,18 @@ void Staging::copy_index(std::size_t set, std::size_t offset, const std::uint32_
   }
 }
 
+std::size_t Staging::next_set() { return std::exchange(next_, (next_ + 1) % sets); }
+
+std::size_t Staging::upload_columns(std::size_t set, const BatchHead& head) {
+  const Memory& columns = columns_[set];
+  *reinterpret_cast<BatchHead*>(columns.host.data()) = head;
+  upload(copy_, columns.device.data(), columns.host.data(), columns.host.size());
+  uploaded_[set].record(copy_);
+  return set;
+}
+
 std::size_t Staging::put(const QBatch& batch, const UpdateControls& controls) {
-  const std::size_t set = next_;
-  next_ = (next_ + 1) % sets;
+  const std::size_t set = next_set();
   const auto row_bytes = static_cast<std::size_t>(shape_.row_bytes);
   const bool shared = batch.state.data == batch.next_state.data;
   const std::size_t state_bytes =
@@ -107,58 +127,74 @@ std::size_t Staging::put(const QBatch& batch, const UpdateControls& controls) {
   copy_rows(set, batch.state.data, 0, state_bytes);
   copy_rows(set, batch.next_state.data, next_at, next_bytes);
 
-  const auto size = static_cast<std::size_t>(batch.size);
-  copy_index(set, layout_.state_index, batch.state.index, batch.size);
-  copy_index(set, layout_.next_index, batch.next_state.index, batch.size);
-  std::copy_n(batch.action, size, column<std::int32_t>(set, layout_.action));
-  std::copy_n(batch.returns, size, column<float>(set, layout_.returns));
-  std::copy_n(batch.bootstrap, size, column<float>(set, layout_.bootstrap));
-  std::copy_n(batch.weight, size, column<float>(set, layout_.weight));
+  const DeviceBatch& to = batches_[set];
+  put_index(set, to.state_index, batch.state.index, batch.size);
+  put_index(set, to.next_index, batch.next_state.index, batch.size);
+  std::copy_n(batch.action, batch.size, host(set, to.action));
+  std::copy_n(batch.returns, batch.size, host(set, to.returns));
+  std::copy_n(batch.bootstrap, batch.size, host(set, to.bootstrap));
+  std::copy_n(batch.weight, batch.size, host(set, to.weight));
   if (batch.next_mask != nullptr) {
-    std::copy_n(batch.next_mask, size * static_cast<std::size_t>(shape_.actions),
-                column<std::uint8_t>(set, layout_.next_mask));
+    std::copy_n(batch.next_mask, batch.size * shape_.actions, host(set, to.next_mask));
   }
-  *column<BatchHead>(set, 0) = {.state_rows = rows_[set].device.data(),
-                                .next_rows = rows_[set].device.data() + next_at,
-                                .learning_rate = controls.learning_rate,
-                                .sync_target = controls.sync_target ? 1 : 0,
-                                .masked = batch.next_mask != nullptr ? 1 : 0};
-  upload(copy_, columns_[set].data(), columns_host_[set].data(), layout_.bytes);
-  uploaded_[set].record(copy_);
-  return set;
+  return upload_columns(set, {.state_rows = rows_[set].device.data(),
+                              .next_rows = rows_[set].device.data() + next_at,
+                              .learning_rate = controls.learning_rate,
+                              .sync_target = controls.sync_target ? 1 : 0,
+                              .masked = batch.next_mask != nullptr ? 1 : 0});
+}
+
+std::size_t Staging::put(const SequenceBatch& batch, const UpdateControls& controls) {
+  const std::size_t set = next_set();
+  put_rows(set, batch.observations);
+  const DeviceSequences& to = sequences_[set];
+  const std::int64_t samples = shape_.steps * batch.size;
+  put_index(set, to.index, batch.observations.index, samples);
+  std::copy_n(batch.previous_action, samples, host(set, to.previous_action));
+  std::copy_n(batch.previous_reward, samples, host(set, to.previous_reward));
+  std::copy_n(batch.action, samples, host(set, to.action));
+  std::copy_n(batch.reward, samples, host(set, to.reward));
+  if (batch.mask != nullptr) std::copy_n(batch.mask, samples * shape_.actions, host(set, to.mask));
+  std::copy_n(batch.length, batch.size, host(set, to.length));
+  std::copy_n(batch.end, batch.size, host(set, to.end));
+  std::copy_n(batch.hidden, batch.size * shape_.features, host(set, to.hidden));
+  std::copy_n(batch.cell, batch.size * shape_.features, host(set, to.cell));
+  std::copy_n(batch.weight, batch.size, host(set, to.weight));
+  return upload_columns(set, {.state_rows = rows_[set].device.data(),
+                              .next_rows = rows_[set].device.data(),
+                              .learning_rate = controls.learning_rate,
+                              .sync_target = controls.sync_target ? 1 : 0,
+                              .masked = batch.mask != nullptr ? 1 : 0});
 }
 
 std::size_t Staging::put(const ObservationRows& rows, std::int64_t samples) {
-  const std::size_t set = next_;
-  next_ = (next_ + 1) % sets;
-  const std::size_t bytes = static_cast<std::size_t>(rows.rows * shape_.row_bytes);
-  reserve_rows(set, bytes);
-  copy_rows(set, rows.data, 0, bytes);
+  const std::size_t set = next_set();
+  put_rows(set, rows);
   // A pass computes all samples of its size: those beyond `samples` read row 0.
-  std::fill_n(column<std::uint32_t>(set, layout_.state_index), shape_.batch * shape_.stack, 0u);
-  copy_index(set, layout_.state_index, rows.index, samples);
-  *column<BatchHead>(set, 0) = {.state_rows = rows_[set].device.data(), .next_rows = rows_[set].device.data()};
-  upload(copy_, columns_[set].data(), columns_host_[set].data(), layout_.bytes);
-  uploaded_[set].record(copy_);
-  return set;
+  std::fill_n(host(set, batches_[set].state_index), shape_.batch * shape_.stack, 0u);
+  put_index(set, batches_[set].state_index, rows.index, samples);
+  return upload_columns(set, {.state_rows = rows_[set].device.data(), .next_rows = rows_[set].device.data()});
 }
 
-UpdateReport* Staging::report(std::size_t set) const { return reinterpret_cast<UpdateReport*>(reports_[set].data()); }
+UpdateReport* Staging::report(std::size_t set) const {
+  return reinterpret_cast<UpdateReport*>(reports_[set].device.data());
+}
 
-float* Staging::td_abs(std::size_t set) const {
-  return reinterpret_cast<float*>(reports_[set].data() + sizeof(UpdateReport));
+float* Staging::priorities(std::size_t set) const {
+  return reinterpret_cast<float*>(reports_[set].device.data() + sizeof(UpdateReport));
 }
 
 void Staging::send_back(std::size_t set, cudaStream_t stream) const {
-  download(stream, reports_host_[set].data(), reports_[set].data(), report_bytes());
+  const Memory& reports = reports_[set];
+  download(stream, reports.host.data(), reports.device.data(), reports.host.size());
 }
 
 const UpdateReport& Staging::reported(std::size_t set) const {
-  return *reinterpret_cast<const UpdateReport*>(reports_host_[set].data());
+  return *reinterpret_cast<const UpdateReport*>(reports_[set].host.data());
 }
 
-const float* Staging::reported_td_abs(std::size_t set) const {
-  return reinterpret_cast<const float*>(reports_host_[set].data() + sizeof(UpdateReport));
+const float* Staging::reported_priorities(std::size_t set) const {
+  return reinterpret_cast<const float*>(reports_[set].host.data() + sizeof(UpdateReport));
 }
 
 }  // namespace qanat::nn::cuda

@@ -178,7 +178,7 @@ class FusedTrainer final : public QTrainer {
     --in_flight_;
     done_[set].synchronize();
     const cuda::UpdateReport& report = staging_.reported(set);
-    std::copy_n(staging_.reported_td_abs(set), td_abs.size(), td_abs.begin());
+    std::copy_n(staging_.reported_priorities(set), td_abs.size(), td_abs.begin());
     return {.loss = report.loss,
             .grad_norm = report.grad_norm,
             .mean_q = report.mean_q,
@@ -277,7 +277,7 @@ class FusedTrainer final : public QTrainer {
                   .target_head = head_copy(target),
                   .bias = online.parameters + shape_.head_bias(),
                   .target_bias = target.parameters + shape_.head_bias(),
-                  .td_abs = staging_.td_abs(set),
+                  .td_abs = staging_.priorities(set),
                   .terms = work_.terms.data(),
                   .hidden_delta = work_.hidden_delta.data()},
                  device_.multiprocessors());

@@ -23,11 +23,11 @@ std::size_t scratch_floats(const NetworkLayout& layout, const Plan& plan, std::i
 template <class T>
 CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
                     Precision precision)
-    : CudaOps(spec, plan, options, device, precision, options.batch, false) {}
+    : CudaOps(spec, plan, options, device, precision, 0, false) {}
 
 template <class T>
 CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
-                    Precision precision, std::int64_t samples, bool nature_torso)
+                    Precision precision, std::int64_t steps, bool nature_torso)
     : spec_(spec),
       plan_(plan),
       options_(options),
@@ -36,8 +36,10 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
       precision_(precision),
       layout_(spec, plan, nature_torso),
       staging_({.batch = options.batch,
+                .steps = steps,
                 .stack = spec.stack,
                 .actions = spec.actions,
+                .features = layout_.lstm().features,
                 .row_bytes = static_cast<std::int64_t>(spec.input.bytes())}),
       started_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
       done_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
@@ -45,19 +47,14 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
       canonical_(plan.parameter_count),
       canonical_host_(plan.parameter_count),
       q_host_(static_cast<std::size_t>(options.batch * padded(spec.actions))),
-      bad_(static_cast<std::size_t>(2 * samples)),
       td_partial_(static_cast<std::size_t>(2 * td_blocks(options.batch))),
       norm_partial_(optimizer_blocks),
       clock_(1) {
+  const std::int64_t samples = options.batch * std::max<std::int64_t>(steps, 1);
+  bad_ = DeviceBuffer<std::int32_t>(static_cast<std::size_t>(2 * samples));
   for (Lane& lane : lanes_) {
     lane.scratch = DeviceBuffer<float>(scratch_floats(layout_, plan_, samples));
     lane.counter = DeviceBuffer<unsigned>(1);
-  }
-  for (std::size_t set = 0; set < Staging::sets; ++set) {
-    const DeviceBatch& batch = staging_.batch(set);
-    batches_[set] = {.device = batch,
-                     .state = {.data = &batch.head->state_rows, .index = batch.state_index},
-                     .next_state = {.data = &batch.head->next_rows, .index = batch.next_index}};
   }
   upload(lanes_[0].stream, elements_.data(), layout_.elements().data(), plan_.parameter_count);
   lanes_[0].stream.synchronize();
@@ -167,17 +164,21 @@ void CudaOps<T>::read(const Activations& from, std::int64_t samples, std::span<f
 }
 
 template <class T>
-auto CudaOps<T>::stage(const QBatch& batch, const UpdateControls& controls) -> const Batch& {
+auto CudaOps<T>::stage(const QBatch& batch, const UpdateControls& controls) -> Batch {
   device_.use();
   set_ = staging_.put(batch, controls);
-  return batches_[set_];
+  const DeviceBatch& staged = staging_.batch(set_);
+  return {.device = staged,
+          .state = {.data = &staged.head->state_rows, .index = staged.state_index},
+          .next_state = {.data = &staged.head->next_rows, .index = staged.next_index}};
 }
 
 template <class T>
-auto CudaOps<T>::stage(const ObservationRows& rows, std::int64_t samples) -> const Rows& {
+auto CudaOps<T>::stage(const ObservationRows& rows, std::int64_t samples) -> Rows {
   device_.use();
   set_ = staging_.put(rows, samples);
-  return batches_[set_].state;
+  const DeviceBatch& staged = staging_.batch(set_);
+  return {.data = &staged.head->state_rows, .index = staged.state_index};
 }
 
 template <class T>
@@ -246,18 +247,17 @@ void CudaOps<T>::optimise(Block& online, Block& target, Block& gradients) {
                                .clock = clock_.data(),
                                .partial = norm_partial_.data(),
                                .counter = lane_->counter.data()};
-  gradient_norm(lane_->stream, blocks, narrow_, gradients.copy, batches_[set_].device.head, rule_,
-                staging_.report(set_));
+  gradient_norm(lane_->stream, blocks, narrow_, gradients.copy, staging_.head(set_), rule_, staging_.report(set_));
   optimizer_step(lane_->stream, blocks, rule_, online.copy, target.copy);
 }
 
 template <class T>
-UpdateResult CudaOps<T>::result(std::span<float> td_abs) {
+UpdateResult CudaOps<T>::result(std::span<float> priorities) {
   device_.use();
   const std::size_t set = oldest_;
   oldest_ = (oldest_ + 1) % Staging::sets;
   done_[set].synchronize();
-  std::copy_n(staging_.reported_priorities(set), td_abs.size(), td_abs.begin());
+  std::copy_n(staging_.reported_priorities(set), priorities.size(), priorities.begin());
   const UpdateReport& report = staging_.reported(set);
   return {.loss = report.loss,
           .grad_norm = report.grad_norm,

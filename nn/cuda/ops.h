@@ -61,9 +61,9 @@ class CudaOps {
   // `spec` and `plan` must outlive this object.
   CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
           Precision precision);
-  // For passes of up to `samples` samples; `nature_torso` as NetworkLayout has it.
+  // Batches are of sequences of `steps` steps, 0: of transitions; `nature_torso` as NetworkLayout has it.
   CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options, const Device& device,
-          Precision precision, std::int64_t samples, bool nature_torso);
+          Precision precision, std::int64_t steps, bool nature_torso);
 
   // Memory.
   Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
@@ -80,8 +80,8 @@ class CudaOps {
     device_.use();
     return staging_.row_memory(bytes);
   }
-  const Batch& stage(const QBatch& batch, const UpdateControls& controls);
-  const Rows& stage(const ObservationRows& rows, std::int64_t samples);
+  Batch stage(const QBatch& batch, const UpdateControls& controls);
+  Rows stage(const ObservationRows& rows, std::int64_t samples);
   template <class Update>
   void run(Update update) {
     device_.use();
@@ -116,7 +116,7 @@ class CudaOps {
   void td(const Batch& batch, const Activations& q, const Activations& choosing_q, const Activations& target_q,
           Activations& delta);
   void optimise(Block& online, Block& target, Block& gradients);
-  UpdateResult result(std::span<float> td_abs);
+  UpdateResult result(std::span<float> priorities);
   std::vector<std::byte> save_optimizer() const;
   void load_optimizer(std::span<const std::byte> bytes);
 
@@ -176,7 +176,6 @@ class CudaOps {
   Event forked_, joined_;
 
   Staging staging_;
-  std::array<Batch, Staging::sets> batches_;
   std::array<Graph, Staging::sets> graphs_;
   std::array<Event, Staging::sets> started_, done_;
   std::size_t set_ = 0;     // staged last

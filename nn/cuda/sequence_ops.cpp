@@ -1,6 +1,5 @@
 #include "nn/cuda/sequence_ops.h"
 
-#include <algorithm>
 #include <type_traits>
 
 #include "core/error.h"
@@ -19,15 +18,6 @@ LstmShape lstm_shape(const NetworkSpec& spec, const NetworkLayout& layout, const
           .row = lstm.row};
 }
 
-StagingShape staging_shape(const NetworkSpec& spec, const NetworkLayout& layout, const SequenceOptions& options) {
-  return {.batch = options.update.batch,
-          .steps = options.steps(),
-          .stack = spec.stack,
-          .actions = spec.actions,
-          .features = layout.lstm().features,
-          .row_bytes = static_cast<std::int64_t>(spec.input.bytes())};
-}
-
 // Whether the torso's fused kernels run this network on this device.
 template <class T>
 bool fuses_torso(const NetworkSpec& spec, const SequenceOptions& options, const Device& device) {
@@ -40,12 +30,8 @@ bool fuses_torso(const NetworkSpec& spec, const SequenceOptions& options, const 
 template <class T>
 CudaSequenceOps<T>::CudaSequenceOps(const NetworkSpec& spec, const Plan& plan, const SequenceOptions& options,
                                     const Device& device, Precision precision)
-    : CudaOps<T>(spec, plan, options.update, device, precision, options.steps() * options.update.batch,
-                 fuses_torso<T>(spec, options, device)),
+    : CudaOps<T>(spec, plan, options.update, device, precision, options.steps(), fuses_torso<T>(spec, options, device)),
       options_(options),
-      staging_(staging_shape(spec, this->layout_, options)),
-      started_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
-      done_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
       lstm_(this->lanes_[0].blas, this->lanes_[0].stream, lstm_shape(spec, this->layout_, options),
             precision == Precision::tf32, options.update.kernels != "general"),
       terms_(static_cast<std::size_t>(options.unroll * options.update.batch)),
@@ -59,10 +45,6 @@ CudaSequenceOps<T>::CudaSequenceOps(const NetworkSpec& spec, const Plan& plan, c
         "there are no fused kernels for this recurrent network here (they take bf16, compute capability 9.0, the "
         "Nature "
         "torso, an lstm of 512 and a batch of a multiple of 8): set kernels to auto");
-  }
-  for (std::size_t set = 0; set < Staging::sets; ++set) {
-    const DeviceSequences& staged = staging_.sequences(set);
-    batches_[set] = {.device = staged, .observations = {.data = &staged.head->state_rows, .index = staged.index}};
   }
 }
 
@@ -86,25 +68,11 @@ auto CudaSequenceOps<T>::recurrence(const Step&) -> Recurrence {
 }
 
 template <class T>
-auto CudaSequenceOps<T>::stage(const SequenceBatch& batch, const UpdateControls& controls) -> const Batch& {
+auto CudaSequenceOps<T>::stage(const SequenceBatch& batch, const UpdateControls& controls) -> Batch {
   this->device_.use();
-  set_ = staging_.put(batch, controls);
-  return batches_[set_];
-}
-
-template <class T>
-UpdateResult CudaSequenceOps<T>::result(std::span<float> priorities) {
-  this->device_.use();
-  const std::size_t set = oldest_;
-  oldest_ = (oldest_ + 1) % Staging::sets;
-  done_[set].synchronize();
-  std::copy_n(staging_.reported_priorities(set), priorities.size(), priorities.begin());
-  const UpdateReport& report = staging_.reported(set);
-  return {.loss = report.loss,
-          .grad_norm = report.grad_norm,
-          .mean_q = report.mean_q,
-          .finite = report.finite != 0,
-          .device_seconds = 1e-3 * static_cast<double>(done_[set].since(started_[set]))};
+  this->set_ = this->staging_.put(batch, controls);
+  const DeviceSequences& staged = this->staging_.sequences(this->set_);
+  return {.device = staged, .observations = {.data = &staged.head->state_rows, .index = staged.index}};
 }
 
 template <class T>
@@ -196,8 +164,8 @@ void CudaSequenceOps<T>::sequence_td(const Batch& batch, const Activations& onli
                                 .target_q = target_q.floats(),
                                 .bad = this->bad_.data(),
                                 .terms = terms_.data(),
-                                .priorities = staging_.priorities(set_),
-                                .report = staging_.report(set_),
+                                .priorities = this->staging_.priorities(this->set_),
+                                .report = this->staging_.report(this->set_),
                                 .clock = this->clock_.data(),
                                 .rule = this->rule_,
                                 .partial = partial_.data(),
@@ -209,24 +177,6 @@ void CudaSequenceOps<T>::sequence_td(const Batch& batch, const Activations& onli
   } else {
     sequence_delta(stream, inputs, delta.width, static_cast<T*>(delta.data));
   }
-}
-
-template <class T>
-void CudaSequenceOps<T>::optimise(Block& online, Block& target, Block& gradients) {
-  this->join();  // weight gradients
-  const OptimizerBlocks blocks{.count = static_cast<std::int64_t>(this->layout_.block_size()),
-                               .gradient = gradients.master,
-                               .parameter = online.master,
-                               .mean = this->mean_.master,
-                               .square = this->square_.master,
-                               .target = target.master,
-                               .clock = this->clock_.data(),
-                               .partial = this->norm_partial_.data(),
-                               .counter = this->lane_->counter.data()};
-  const cudaStream_t stream = this->lane_->stream;
-  gradient_norm(stream, blocks, this->narrow_, gradients.copy, batches_[set_].device.head, this->rule_,
-                staging_.report(set_));
-  optimizer_step(stream, blocks, this->rule_, online.copy, target.copy);
 }
 
 template class CudaSequenceOps<__nv_bfloat16>;

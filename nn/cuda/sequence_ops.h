@@ -1,8 +1,7 @@
-// The operations of nn/sequence_engine.h on a GPU: those of the general path, an lstm that may run in clusters, and a
-// staging of its own. Thread safety: one thread at a time.
+// The operations of nn/sequence_engine.h on a GPU: those of the general path, and an lstm that may run in clusters.
+// Thread safety: one thread at a time.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -22,7 +21,6 @@ namespace qanat::nn::cuda {
 template <class T>
 class CudaSequenceOps : public CudaOps<T> {
  public:
-  static constexpr std::size_t depth = Staging::sets;
   using typename CudaOps<T>::Activations;
   using typename CudaOps<T>::Block;
   using typename CudaOps<T>::Rows;
@@ -44,33 +42,8 @@ class CudaSequenceOps : public CudaOps<T> {
   Activations part(const Activations& whole, std::int64_t first, std::int64_t samples) const;
   // The first one is the trained network's.
   Recurrence recurrence(const Step& lstm);
-  std::span<std::byte> row_memory(std::size_t bytes) {
-    this->device_.use();
-    return staging_.row_memory(bytes);
-  }
 
-  const Batch& stage(const SequenceBatch& batch, const UpdateControls& controls);
-  template <class Update>
-  void run(Update update) {
-    this->device_.use();
-    const Stream& stream = this->lanes_[0].stream;
-    staging_.wait(set_, stream);
-    started_[set_].record(stream);
-    const auto all = [&] {
-      update();
-      staging_.send_back(set_, stream);
-    };
-    if (!options_.update.capture || !planned_) {
-      all();
-      planned_ = true;
-    } else {
-      if (!graphs_[set_]) graphs_[set_] = Graph::capture(stream, all);
-      graphs_[set_].launch(stream);
-    }
-    done_[set_].record(stream);
-  }
-  UpdateResult result(std::span<float> priorities);
-
+  Batch stage(const SequenceBatch& batch, const UpdateControls& controls);
   std::span<const Step> begin(const Batch& batch, std::span<const Step> steps, Network& online, Network& target);
   void end(const Batch& batch, std::span<const Step> steps, const Network& online,
            const std::vector<Activations>& deltas, Block& gradients);
@@ -80,7 +53,6 @@ class CudaSequenceOps : public CudaOps<T> {
   void lstm_gradient(const Step& step, const Batch& batch, const Pass& pass, const Activations& out_delta,
                      Activations& in_delta, Block& gradients);
   void sequence_td(const Batch& batch, const Activations& online_q, const Activations& target_q, Activations& delta);
-  void optimise(Block& online, Block& target, Block& gradients);
 
  private:
   [[nodiscard]] std::int64_t samples() const { return options_.steps() * options_.update.batch; }
@@ -88,14 +60,6 @@ class CudaSequenceOps : public CudaOps<T> {
   typename Lstm<T>::Pass lstm_pass(const Pass& pass) const;
 
   const SequenceOptions& options_;
-  Staging staging_;
-  std::array<Batch, Staging::sets> batches_;
-  std::array<Graph, Staging::sets> graphs_;
-  std::array<Event, Staging::sets> started_, done_;
-  std::size_t set_ = 0;     // staged last
-  std::size_t oldest_ = 0;  // whose result is taken next
-  bool planned_ = false;    // something ran, so every product and convolution has been planned
-
   std::optional<SequenceTorso> torso_;  // the fused one
   std::size_t features_ = 0;            // its output's buffer
   Lstm<T> lstm_;

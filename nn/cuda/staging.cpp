@@ -176,6 +176,10 @@ std::size_t Staging::put(const ObservationRows& rows, std::int64_t samples) {
   return upload_columns(set, {.state_rows = rows_[set].device.data(), .next_rows = rows_[set].device.data()});
 }
 
+const BatchHead* Staging::head(std::size_t set) const {
+  return reinterpret_cast<const BatchHead*>(columns_[set].device.data());
+}
+
 UpdateReport* Staging::report(std::size_t set) const {
   return reinterpret_cast<UpdateReport*>(reports_[set].device.data());
 }

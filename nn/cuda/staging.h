@@ -92,6 +92,7 @@ class Staging {
 
   // Makes `stream` wait until the set's upload is complete.
   void wait(std::size_t set, const Stream& stream) const { stream.wait(uploaded_[set]); }
+  [[nodiscard]] const BatchHead* head(std::size_t set) const;
   [[nodiscard]] const DeviceBatch& batch(std::size_t set) const { return batches_[set]; }
   [[nodiscard]] const DeviceSequences& sequences(std::size_t set) const { return sequences_[set]; }
 

@@ -41,8 +41,6 @@ CudaOps<T>::CudaOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpti
                 .actions = spec.actions,
                 .features = layout_.lstm().features,
                 .row_bytes = static_cast<std::int64_t>(spec.input.bytes())}),
-      started_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
-      done_{Event(Event::Kind::timed), Event(Event::Kind::timed)},
       elements_(plan.parameter_count),
       canonical_(plan.parameter_count),
       canonical_host_(plan.parameter_count),
@@ -249,21 +247,6 @@ void CudaOps<T>::optimise(Block& online, Block& target, Block& gradients) {
                                .counter = lane_->counter.data()};
   gradient_norm(lane_->stream, blocks, narrow_, gradients.copy, staging_.head(set_), rule_, staging_.report(set_));
   optimizer_step(lane_->stream, blocks, rule_, online.copy, target.copy);
-}
-
-template <class T>
-UpdateResult CudaOps<T>::result(std::span<float> priorities) {
-  device_.use();
-  const std::size_t set = oldest_;
-  oldest_ = (oldest_ + 1) % Staging::sets;
-  done_[set].synchronize();
-  std::copy_n(staging_.reported_priorities(set), priorities.size(), priorities.begin());
-  const UpdateReport& report = staging_.reported(set);
-  return {.loss = report.loss,
-          .grad_norm = report.grad_norm,
-          .mean_q = report.mean_q,
-          .finite = report.finite != 0,
-          .device_seconds = 1e-3 * static_cast<double>(done_[set].since(started_[set]))};
 }
 
 template <class T>

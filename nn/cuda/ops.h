@@ -86,8 +86,7 @@ class CudaOps {
   void run(Update update) {
     device_.use();
     const Stream& stream = lanes_[0].stream;
-    staging_.wait(set_, stream);
-    started_[set_].record(stream);
+    staging_.start(set_, stream);
     const auto all = [&] {
       update();
       staging_.send_back(set_, stream);
@@ -103,7 +102,7 @@ class CudaOps {
       if (!graphs_[set_]) graphs_[set_] = Graph::capture(stream, all);
       graphs_[set_].launch(stream);
     }
-    done_[set_].record(stream);
+    staging_.finish(set_, stream);
   }
   template <class Work>
   void beside(Work work) {
@@ -116,7 +115,10 @@ class CudaOps {
   void td(const Batch& batch, const Activations& q, const Activations& choosing_q, const Activations& target_q,
           Activations& delta);
   void optimise(Block& online, Block& target, Block& gradients);
-  UpdateResult result(std::span<float> priorities);
+  UpdateResult result(std::span<float> priorities) {
+    device_.use();
+    return staging_.result(priorities);
+  }
   std::vector<std::byte> save_optimizer() const;
   void load_optimizer(std::span<const std::byte> bytes);
 
@@ -177,10 +179,8 @@ class CudaOps {
 
   Staging staging_;
   std::array<Graph, Staging::sets> graphs_;
-  std::array<Event, Staging::sets> started_, done_;
-  std::size_t set_ = 0;     // staged last
-  std::size_t oldest_ = 0;  // whose result is taken next
-  bool planned_ = false;    // something ran, so every product and convolution has been planned
+  std::size_t set_ = 0;   // staged last
+  bool planned_ = false;  // something ran, so every product and convolution has been planned
 
   std::vector<DeviceBuffer<std::byte>> memory_;
   std::map<PlanKey, Gemm> products_;

@@ -193,12 +193,22 @@ void Staging::send_back(std::size_t set, cudaStream_t stream) const {
   download(stream, reports.host.data(), reports.device.data(), reports.host.size());
 }
 
-const UpdateReport& Staging::reported(std::size_t set) const {
-  return *reinterpret_cast<const UpdateReport*>(reports_[set].host.data());
+void Staging::start(std::size_t set, const Stream& stream) const {
+  stream.wait(uploaded_[set]);
+  started_[set].record(stream);
 }
 
-const float* Staging::reported_priorities(std::size_t set) const {
-  return reinterpret_cast<const float*>(reports_[set].host.data() + sizeof(UpdateReport));
+UpdateResult Staging::result(std::span<float> priorities) {
+  const std::size_t set = std::exchange(oldest_, (oldest_ + 1) % sets);
+  done_[set].synchronize();
+  const std::byte* reported = reports_[set].host.data();
+  std::copy_n(reinterpret_cast<const float*>(reported + sizeof(UpdateReport)), priorities.size(), priorities.begin());
+  const auto& report = *reinterpret_cast<const UpdateReport*>(reported);
+  return {.loss = report.loss,
+          .grad_norm = report.grad_norm,
+          .mean_q = report.mean_q,
+          .finite = report.finite != 0,
+          .device_seconds = 1e-3 * static_cast<double>(done_[set].since(started_[set]))};
 }
 
 }  // namespace qanat::nn::cuda

@@ -90,8 +90,6 @@ class Staging {
   // The same for rows alone, `samples` of them: state_rows and state_index of transitions.
   std::size_t put(const ObservationRows& rows, std::int64_t samples);
 
-  // Makes `stream` wait until the set's upload is complete.
-  void wait(std::size_t set, const Stream& stream) const { stream.wait(uploaded_[set]); }
   [[nodiscard]] const BatchHead* head(std::size_t set) const;
   [[nodiscard]] const DeviceBatch& batch(std::size_t set) const { return batches_[set]; }
   [[nodiscard]] const DeviceSequences& sequences(std::size_t set) const { return sequences_[set]; }
@@ -101,9 +99,13 @@ class Staging {
   [[nodiscard]] float* priorities(std::size_t set) const;
   // Enqueues their way to the host. Part of what a graph captures.
   void send_back(std::size_t set, cudaStream_t stream) const;
-  // Valid once what send_back() put on the stream is done.
-  [[nodiscard]] const UpdateReport& reported(std::size_t set) const;
-  [[nodiscard]] const float* reported_priorities(std::size_t set) const;
+
+  // Before and after what puts an update on `stream`: it begins when the set's upload is complete, and is timed. Not
+  // captured.
+  void start(std::size_t set, const Stream& stream) const;
+  void finish(std::size_t set, const Stream& stream) const { done_[set].record(stream); }
+  // Waits for the oldest update whose results have not been taken, and takes them.
+  UpdateResult result(std::span<float> priorities);
 
  private:
   struct Memory {
@@ -130,11 +132,14 @@ class Staging {
 
   const StagingShape shape_;
   Stream copy_;
-  std::size_t next_ = 0;
+  std::size_t next_ = 0;    // whose put() comes next
+  std::size_t oldest_ = 0;  // whose result is taken next
   std::array<Memory, sets> rows_, columns_, reports_;
   std::array<DeviceBatch, sets> batches_;
   std::array<DeviceSequences, sets> sequences_;
   std::array<Event, sets> uploaded_;
+  std::array<Event, sets> started_ = {Event(Event::Kind::timed), Event(Event::Kind::timed)};
+  std::array<Event, sets> done_ = {Event(Event::Kind::timed), Event(Event::Kind::timed)};
 };
 
 }  // namespace qanat::nn::cuda

@@ -155,8 +155,7 @@ class FusedTrainer final : public QTrainer {
     check_batch(spec_, options_, batch);
     device_.use();
     const std::size_t set = staging_.put(batch, controls);
-    staging_.wait(set, main_);
-    started_[set].record(main_);
+    staging_.start(set, main_);
     if (!options_.capture) {
       QANAT_CUDA(cudaProfilerStart());  // as in nn/cuda/ops.h: for `ncu --profile-from-start off`
       enqueue(set);
@@ -165,7 +164,7 @@ class FusedTrainer final : public QTrainer {
       if (!graphs_[set]) graphs_[set] = cuda::Graph::capture(main_, [&] { enqueue(set); });
       graphs_[set].launch(main_);
     }
-    done_[set].record(main_);
+    staging_.finish(set, main_);
     ++in_flight_;
   }
 
@@ -173,17 +172,8 @@ class FusedTrainer final : public QTrainer {
     assert(in_flight_ > 0);
     check_size("td_abs", td_abs.size(), static_cast<std::size_t>(options_.batch));
     device_.use();
-    const std::size_t set = oldest_;
-    oldest_ = (oldest_ + 1) % cuda::Staging::sets;
     --in_flight_;
-    done_[set].synchronize();
-    const cuda::UpdateReport& report = staging_.reported(set);
-    std::copy_n(staging_.reported_priorities(set), td_abs.size(), td_abs.begin());
-    return {.loss = report.loss,
-            .grad_norm = report.grad_norm,
-            .mean_q = report.mean_q,
-            .finite = report.finite != 0,
-            .device_seconds = 1e-3 * static_cast<double>(done_[set].since(started_[set]))};
+    return staging_.result(td_abs);
   }
 
   std::span<const float> parameters() override { return read(online_.view().parameters); }
@@ -395,9 +385,6 @@ class FusedTrainer final : public QTrainer {
   cuda::PinnedBuffer<float> canonical_;
 
   std::array<cuda::Graph, cuda::Staging::sets> graphs_;  // captured when a set is first used
-  std::array<Event, cuda::Staging::sets> started_ = {Event(Event::Kind::timed), Event(Event::Kind::timed)};
-  std::array<Event, cuda::Staging::sets> done_ = {Event(Event::Kind::timed), Event(Event::Kind::timed)};
-  std::size_t oldest_ = 0;
   std::size_t in_flight_ = 0;
 };
 

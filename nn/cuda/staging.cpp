@@ -21,7 +21,7 @@ Staging::Staging(const StagingShape& shape) : shape_(shape) {
     columns_[set] = Memory(column_bytes);
     reports_[set] = Memory(sizeof(UpdateReport) + sizeof(float) * static_cast<std::size_t>(shape.batch));
     place_columns(set, columns_[set].device.data());
-    // What a state and its next state need when no two samples share a row.
+    // What a state and its next state need when no two samples share a row; sequences need more from the first put().
     reserve_rows(set, static_cast<std::size_t>(2 * shape.batch * shape.stack * shape.row_bytes));
   }
 }

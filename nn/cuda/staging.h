@@ -83,8 +83,8 @@ class Staging {
 
   // Page-locked memory of the set that the next put() uses: rows that stand there are uploaded without a copy.
   [[nodiscard]] std::span<std::byte> row_memory(std::size_t bytes);
-  // Copies a checked batch and starts its upload; the answer is the set that holds it, each in turn. Precondition: the
-  // results of the update that used this set before have been taken.
+  // Copies a checked batch, of the shape's kind, and starts its upload; the answer is the set that holds it, each in
+  // turn. Precondition: the results of the update that used this set before have been taken.
   std::size_t put(const QBatch& batch, const UpdateControls& controls);
   std::size_t put(const SequenceBatch& batch, const UpdateControls& controls);
   // The same for rows alone, `samples` of them: state_rows and state_index of transitions.

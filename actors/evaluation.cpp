@@ -1,7 +1,10 @@
 #include "actors/evaluation.h"
 
 #include <algorithm>
+#include <atomic>
+#include <future>
 #include <numeric>
+#include <thread>
 
 #include "actors/environment.h"
 #include "actors/exploration.h"
@@ -19,6 +22,16 @@ std::size_t slots_for(std::int64_t episodes) {
   return static_cast<std::size_t>(std::min(episodes, most_slots));
 }
 
+// Fills in what the returns and lengths say.
+EvaluationResult completed(EvaluationResult result) {
+  RunningStats returns;
+  for (const auto value : result.returns) returns.add(value);
+  result.episodes = static_cast<std::int64_t>(result.returns.size());
+  result.mean = returns.mean();
+  if (result.episodes > 1) result.standard_error = returns.standard_error();
+  return result;
+}
+
 std::int64_t limit_of(std::int64_t wanted, const envs::EnvSpec& spec) {
   if (wanted > 0) return wanted;
   return spec.max_episode_steps > 0 ? spec.max_episode_steps : limit_of_the_endless;
@@ -31,14 +44,17 @@ double EvaluationResult::mean_length() const {
   return std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(lengths.size());
 }
 
-EpisodePlayer::EpisodePlayer(EvaluationOptions options)
+SlotRange all_slots(const EvaluationOptions& options) { return {0, slots_for(options.episodes)}; }
+
+EpisodePlayer::EpisodePlayer(EvaluationOptions options, SlotRange share)
     : options_(std::move(options)),
+      share_(share),
       env_(envs::make(
           [&] {
             options_.environment.evaluation = true;
             return options_.environment;
           }(),
-          slots_for(options_.episodes))),
+          share_.count)),
       network_(network_of(options_.network, env_->spec(), options_.stack)),
       normalization_(options_.normalization, network_.input),
       policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
@@ -54,15 +70,16 @@ void EpisodePlayer::begin(const nn::WeightsView& weights, SeedPurpose purpose, s
   policy_.set_parameters(weights.parameters, normalization_, 0);
   purpose_ = purpose;
   round_ = round;
-  rng_ = Rng(environment_seed(purpose, options_.seed, round, env_->slots()));
   std::vector<std::uint64_t> seeds;
   running_.clear();
-  const auto count = static_cast<std::int64_t>(slots_.size());
-  for (std::int64_t i = 0; i < count; ++i) {
-    auto& slot = slots_[static_cast<std::size_t>(i)];
-    slot = {};
-    slot.episodes = options_.episodes / count + (i < options_.episodes % count ? 1 : 0);
-    seeds.push_back(environment_seed(purpose, options_.seed, round, i, 0));
+  const auto all = static_cast<std::int64_t>(slots_for(options_.episodes));
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const auto index = static_cast<std::int64_t>(share_.first + i);
+    auto& slot = slots_[i];
+    slot = Slot();
+    slot.episodes = options_.episodes / all + (index < options_.episodes % all ? 1 : 0);
+    slot.rng = Rng(environment_seed(purpose, options_.seed, round, index));
+    seeds.push_back(environment_seed(purpose, options_.seed, round, index, 0));
     running_.push_back(static_cast<std::uint32_t>(i));
   }
   env_->reset(seeds);
@@ -83,7 +100,7 @@ void EpisodePlayer::step() {
   for (std::size_t i = 0; i < running_.size(); ++i) {
     const auto slot = running_[i];
     const auto* mask = masked ? env_->action_mask().data() + slot * choices : nullptr;
-    actions_[slot] = choose(values->q.subspan(i * choices, choices), mask, options_.epsilon, rng_).action;
+    actions_[slot] = choose(values->q.subspan(i * choices, choices), mask, options_.epsilon, slots_[slot].rng).action;
   }
   env_->step(actions_);
   const auto row_bytes = env_->spec().observations[0].tensor.bytes();
@@ -104,8 +121,9 @@ void EpisodePlayer::step() {
       it.steps = 0;
     }
     if (cut) {
-      env_->reset_slot(slot, environment_seed(purpose_, options_.seed, round_, static_cast<std::int64_t>(slot),
-                                              static_cast<std::int64_t>(it.returns.size())));
+      env_->reset_slot(slot,
+                       environment_seed(purpose_, options_.seed, round_, static_cast<std::int64_t>(share_.first + slot),
+                                        static_cast<std::int64_t>(it.returns.size())));
     }
     stack_.push(slot, env_->observation(0).data() + slot * row_bytes, ended || cut);
   }
@@ -120,20 +138,38 @@ EvaluationResult EpisodePlayer::result() const {
     out.returns.insert(out.returns.end(), slot.returns.begin(), slot.returns.end());
     out.lengths.insert(out.lengths.end(), slot.lengths.begin(), slot.lengths.end());
   }
-  out.episodes = static_cast<std::int64_t>(out.returns.size());
-  RunningStats returns;
-  for (const auto value : out.returns) returns.add(value);
-  out.mean = returns.mean();
   out.environment = env_->protocol();
-  if (out.episodes > 1) out.standard_error = returns.standard_error();
-  return out;
+  return completed(std::move(out));
 }
 
 EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights, SeedPurpose purpose) {
-  EpisodePlayer player(options);
-  player.begin(weights, purpose, 0);
-  while (!player.done()) player.step();
-  return player.result();
+  const auto slots = slots_for(options.episodes);
+  const auto players = std::min<std::size_t>(slots, std::max(1U, std::thread::hardware_concurrency()));
+  std::atomic<bool> failed = false;
+  const auto play = [&](SlotRange share) {
+    try {
+      EpisodePlayer player(options, share);
+      player.begin(weights, purpose, 0);
+      while (!player.done() && !failed) player.step();
+      return player.result();
+    } catch (...) {
+      failed = true;
+      throw;
+    }
+  };
+  std::vector<std::future<EvaluationResult>> parts;
+  for (std::size_t i = 0; i < players; ++i) {
+    const auto first = slots * i / players;
+    parts.push_back(std::async(std::launch::async, play, SlotRange{first, slots * (i + 1) / players - first}));
+  }
+  EvaluationResult out;
+  for (auto& part : parts) {
+    auto result = part.get();
+    out.returns.insert(out.returns.end(), result.returns.begin(), result.returns.end());
+    out.lengths.insert(out.lengths.end(), result.lengths.begin(), result.lengths.end());
+    out.environment = std::move(result.environment);
+  }
+  return completed(std::move(out));
 }
 
 }  // namespace qanat::actors

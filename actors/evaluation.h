@@ -1,7 +1,8 @@
 // Playing whole episodes to see how good a network is.
 //
 // Fair counting: which slot plays how many episodes is fixed before the first step, so short episodes are not counted
-// more often than long ones. All running slots are evaluated in one forward pass. One thread.
+// more often than long ones. All running slots of a player are evaluated in one forward pass. One owner thread a
+// player.
 #pragma once
 
 #include <cstdint>
@@ -41,15 +42,23 @@ struct EvaluationResult {
   [[nodiscard]] double mean_length() const;
 };
 
+// Slots [first, first + count) of an evaluation's min(episodes, 100).
+struct SlotRange {
+  std::size_t first = 0, count = 0;
+};
+[[nodiscard]] SlotRange all_slots(const EvaluationOptions& options);
+
 // Plays evaluations one after the other, one batch step a call.
 class EpisodePlayer {
  public:
   // Throws ConfigError when environment, network or settings do not fit.
-  explicit EpisodePlayer(EvaluationOptions options);
+  explicit EpisodePlayer(EvaluationOptions options) : EpisodePlayer(options, all_slots(options)) {}
+  // One that plays these slots' share.
+  EpisodePlayer(EvaluationOptions options, SlotRange share);
   ~EpisodePlayer();
 
   [[nodiscard]] const nn::NetworkSpec& network() const { return network_; }
-  // To look at; its slots are min(episodes, 100).
+  // To look at.
   [[nodiscard]] const envs::VectorEnv& environment() const { return *env_; }
 
   // Begins an evaluation of these weights (copied). The episodes depend on the options' seed, the purpose and `round`
@@ -68,6 +77,7 @@ class EpisodePlayer {
  private:
   struct Slot {
     std::int64_t episodes = 0;  // assigned to it
+    Rng rng;                    // of exploration
     double episode_return = 0;  // of the one that is running
     std::int64_t steps = 0;
     std::vector<double> returns;
@@ -75,6 +85,7 @@ class EpisodePlayer {
   };
 
   EvaluationOptions options_;
+  SlotRange share_;
   std::unique_ptr<envs::VectorEnv> env_;
   nn::NetworkSpec network_;
   nn::Normalization normalization_;
@@ -83,13 +94,12 @@ class EpisodePlayer {
   std::int64_t max_steps_;
   SeedPurpose purpose_ = SeedPurpose::evaluation;
   std::uint64_t round_ = 0;
-  Rng rng_;
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> running_;  // slots that still have episodes to play
   std::vector<std::int32_t> actions_;
 };
 
-// The evaluation that ends a run.
+// The evaluation that ends a run: several players, one a processor, each with an environment and a thread of its own.
 [[nodiscard]] EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights,
                                         SeedPurpose purpose = SeedPurpose::final_evaluation);
 

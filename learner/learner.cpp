@@ -66,10 +66,10 @@ bool Learner::step() {
   if (member_.state() == RunState::running) {
     if (train()) {
       any = true;
+    } else if (short_of_credits()) {
+      idle = Idle::for_credits;
     } else if (client_->in_flight() > 0) {
       idle = Idle::for_batch;
-    } else if (member_.grant().counting) {
-      idle = Idle::for_credits;
     }
   } else {
     finish_updates();
@@ -215,19 +215,35 @@ bool Learner::wants_batches(std::uint64_t further) const {
   return member_.state() == RunState::running && !limit_reached(updates_ + client_->in_flight() + further);
 }
 
-// Small batches travel several at a time, as long as another round is under way meanwhile.
-void Learner::request_batches() {
+// Whether credits cover `further` batches and one more, besides those under way.
+bool Learner::has_credits(std::uint64_t further) const {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
-  const auto prefetch = static_cast<std::uint64_t>(options_.learner.prefetch);
-  const auto round = std::clamp<std::uint64_t>(round_items / batch, 1, std::max<std::uint64_t>(1, prefetch / 2));
-  while (client_->in_flight() + round <= prefetch && member_.grant().counting) {
-    const auto ahead = client_->in_flight();
+  return trained_ + (client_->in_flight() + further + 1) * batch <= member_.granted();
+}
+
+// Small batches travel several at a time, as long as another round is under way meanwhile.
+std::uint64_t Learner::batches_a_round() const {
+  const auto half = static_cast<std::uint64_t>(options_.learner.prefetch) / 2;
+  return std::clamp<std::uint64_t>(round_items / static_cast<std::uint64_t>(options_.learner.batch), 1,
+                                   std::max<std::uint64_t>(1, half));
+}
+
+// Whether there is room for another round: counting has begun, and not all of prefetch is under way.
+bool Learner::has_room() const {
+  return member_.grant().counting &&
+         client_->in_flight() + batches_a_round() <= static_cast<std::uint64_t>(options_.learner.prefetch);
+}
+
+void Learner::request_batches() {
+  while (has_room()) {
     std::uint64_t batches = 0;
-    while (batches < round && wants_batches(batches) && trained_ + (ahead + batches + 1) * batch <= member_.granted())
-      ++batches;
+    while (batches < batches_a_round() && wants_batches(batches) && has_credits(batches)) ++batches;
     if (batches == 0 || !client_->request(static_cast<std::uint32_t>(batches))) return;
   }
 }
+
+// More would be under way if the actors were further.
+bool Learner::short_of_credits() const { return has_room() && wants_batches() && !has_credits(); }
 
 // Trained steps that the lease should reach ahead: far enough that its round trip is not waited for, and not more than
 // a quarter of what both sides may be apart, which would look like waiting.

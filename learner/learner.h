@@ -60,7 +60,7 @@ class Learner : public control::Role {
   void save(const std::filesystem::path& directory);
 
  private:
-  // Why there was nothing to train on: a batch is under way, or the ledger has no credits.
+  // Why there was nothing to train on: all that may be under way is, or the ledger has no credits for it.
   enum class Idle { no, for_batch, for_credits };
   struct Checkpoint {
     std::filesystem::path directory;
@@ -91,6 +91,10 @@ class Learner : public control::Role {
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] double beta() const;
   [[nodiscard]] bool wants_batches(std::uint64_t further = 0) const;
+  [[nodiscard]] bool has_credits(std::uint64_t further = 0) const;
+  [[nodiscard]] std::uint64_t batches_a_round() const;
+  [[nodiscard]] bool has_room() const;
+  [[nodiscard]] bool short_of_credits() const;
   [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
   void report_counts();
   void measure(Idle idle);

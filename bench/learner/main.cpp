@@ -29,6 +29,7 @@ struct Settings {
   std::string device = "cuda:0", precision = "auto", kernels = "auto";
   std::vector<std::int64_t> batches = {32, 512, 4096};
   std::string shapes = "nature,r2d2";
+  std::int64_t sequences = 64;
   int updates = 400;
   bool capture = true;
   std::string python;
@@ -219,7 +220,8 @@ Case bench_update(nn::Backend& backend, const nn::NetworkSpec& spec, std::int64_
 
 // R2D2's update of 64 sequences.
 Case bench_recurrent(nn::Backend& backend, const Settings& settings) {
-  const R2d2Settings how{.precision = settings.precision,
+  const R2d2Settings how{.sequences = settings.sequences,
+                         .precision = settings.precision,
                          .kernels = settings.kernels,
                          .capture = settings.capture,
                          .updates = std::max(1, settings.updates / 4)};
@@ -302,6 +304,7 @@ int run(int argc, char** argv) {
   app.add_option("--kernels", settings.kernels, "auto, general or fused")->capture_default_str();
   app.add_option("--batches", settings.batches, "Batch sizes")->delimiter(',')->capture_default_str();
   app.add_option("--shapes", settings.shapes, "nature, r2d2 or both")->capture_default_str();
+  app.add_option("--sequences", settings.sequences, "Sequences of the r2d2 shape")->capture_default_str();
   app.add_option("--updates", settings.updates, "Updates timed for each")->capture_default_str();
   app.add_option("--capture", settings.capture, "0: launch each kernel instead of replaying a graph, for profilers")
       ->capture_default_str();

@@ -32,6 +32,14 @@ nn::Weights weights_for(const EvaluationOptions& options) {
   return weights;
 }
 
+// By one player: the witness knows its slots by their places in one environment.
+EvaluationResult play(const EvaluationOptions& options, const nn::Weights& weights) {
+  EpisodePlayer player(options);
+  player.begin(weights.view(), SeedPurpose::final_evaluation, 0);
+  while (!player.done()) player.step();
+  return player.result();
+}
+
 double witness_return(std::int64_t slot, std::int64_t episode, std::int64_t steps) {
   double sum = 0;
   for (std::int64_t t = 0; t < steps; ++t) sum += static_cast<double>(witness::reward(slot, episode, t));
@@ -43,7 +51,7 @@ double witness_return(std::int64_t slot, std::int64_t episode, std::int64_t step
 TEST_CASE("evaluation: each slot plays the episodes assigned to it, short or long, and returns are raw sums") {
   // 250 episodes on 100 slots: three for the first fifty, two for the others.
   const auto options = options_of(250, "dtype=f32,episodes=scripted");
-  const auto result = evaluate(options, weights_for(options).view());
+  const auto result = play(options, weights_for(options));
   const witness::Rules rules{.scripted = true, .longest = 7};
   std::vector<double> returns;
   std::vector<std::int64_t> lengths;
@@ -67,7 +75,7 @@ TEST_CASE("evaluation: each slot plays the episodes assigned to it, short or lon
 TEST_CASE("evaluation: an episode longer than the limit counts with its return so far") {
   auto options = options_of(3, "dtype=f32,longest=1000,episodes=scripted");
   options.max_steps = 2;
-  const auto result = evaluate(options, weights_for(options).view());
+  const auto result = play(options, weights_for(options));
   const witness::Rules rules{.scripted = true, .longest = 1000};
   for (std::int64_t slot = 0; slot < 3; ++slot) {
     const auto steps = std::min<std::int64_t>(2, witness::length(rules, 0, slot, 0));
@@ -99,6 +107,29 @@ TEST_CASE("evaluation: the same purpose and round repeats, other ones play other
   CHECK(play(SeedPurpose::evaluation, 1) == first);
 }
 
+TEST_CASE("evaluation: side by side, players play what one alone plays, whatever is explored") {
+  auto options = options_of(130, "");
+  options.environment = {.id = "CartPole-v1"};
+  options.epsilon = GENERATE(0.0, 0.3);
+  options.max_steps = 30;  // some are cut, and begin again from a seed of ours
+  const auto weights = weights_for(options);
+  const auto alone = play(options, weights);
+  const auto together = evaluate(options, weights.view());
+  CHECK(together.returns == alone.returns);
+  CHECK(together.lengths == alone.lengths);
+  CHECK(together.mean == alone.mean);
+  CHECK(together.standard_error == alone.standard_error);
+  std::vector<double> parts;
+  for (const SlotRange share : {SlotRange{0, 1}, SlotRange{1, 60}, SlotRange{61, 39}}) {
+    EpisodePlayer player(options, share);
+    player.begin(weights.view(), SeedPurpose::final_evaluation, 0);
+    while (!player.done()) player.step();
+    const auto returns = player.result().returns;
+    parts.insert(parts.end(), returns.begin(), returns.end());
+  }
+  CHECK(parts == alone.returns);
+}
+
 TEST_CASE("evaluation: normalised observations change what is played, never how its return is counted") {
   auto options = options_of(4, "dtype=f32");
   options.normalization = {.observations = true, .rewards = true};
@@ -110,7 +141,7 @@ TEST_CASE("evaluation: normalised observations change what is played, never how 
   const std::vector<float> returns{0, 1000};
   normalization.add_returns(reinterpret_cast<const std::byte*>(returns.data()), std::vector<std::uint32_t>{0, 1});
   weights.statistics = normalization.save();
-  const auto result = evaluate(options, weights.view());
+  const auto result = play(options, weights);
   REQUIRE(result.returns.size() == 4);
   for (std::size_t slot = 0; slot < 4; ++slot) {
     CHECK(result.returns[slot] == witness_return(static_cast<std::int64_t>(slot), 0, result.lengths[slot]));

@@ -36,12 +36,15 @@ def role_of(pid):
 
 
 def thread_seconds(pid):
-    """Processor seconds of each thread of a process: name -> seconds; ZeroMQ's I/O thread is "ZMQbg/IO/0"."""
+    """Processor seconds of each thread of a process: name -> seconds; ZeroMQ's I/O threads are "ZMQbg/IO/0" and so on,
+    those that help to check and copy batches "helper-THREAD_ID"."""
     seconds = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/stat") as file:
             name, fields = file.read().split("(", 1)[1].rsplit(")", 1)
         fields = fields.split()
+        if name == "helper":
+            name = f"helper-{thread}"
         seconds[name] = seconds.get(name, 0) + (int(fields[11]) + int(fields[12])) / TICKS
     return seconds
 

@@ -99,6 +99,9 @@ void check_address(const std::string& address) {
   throw ConfigError(text("--connect ", address, ": wanted tcp://HOST:PORT or ipc://PATH"));
 }
 
+// Large batches come in by two connections or more: a thread of ZeroMQ's own for each of two, where there are processors.
+int io_threads(std::string_view role) { return role == "learner" && std::thread::hardware_concurrency() >= 8 ? 2 : 1; }
+
 struct Joined {
   wire::Context context;
   SteadyClock clock;
@@ -107,7 +110,7 @@ struct Joined {
   std::unique_ptr<Logger> log;
   std::uint64_t incarnation = 0;
 
-  Joined(const RoleOptions& options, const std::string& role) {
+  Joined(const RoleOptions& options, const std::string& role) : context(io_threads(role)) {
     for (const auto& address : options.connect) check_address(address);
     reply = control::fetch_config(context, options.connect, Seconds(15));
     config = parse_run_config(reply.config, "the head's configuration");

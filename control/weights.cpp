@@ -1,6 +1,7 @@
 #include "control/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -30,11 +31,10 @@ std::vector<float> floats_of(const wire::Frame& frame) {
 
 std::vector<std::byte> bytes_of(const wire::Frame& frame) { return {frame.bytes().begin(), frame.bytes().end()}; }
 
+// Of both frames' checksums, which are computed once, however often the frames are sent.
 std::uint64_t hash_of(const wire::Frame& parameters, const wire::Frame& statistics) {
-  Checksum sum;
-  sum.add(parameters.bytes());
-  sum.add(statistics.bytes());
-  return sum.value();
+  const std::array sums = {parameters.checksum(), statistics.checksum()};
+  return checksum(std::as_bytes(std::span(sums)));
 }
 
 wire::Weights checked(const wire::Incoming& message) {

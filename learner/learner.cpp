@@ -41,6 +41,7 @@ Learner::Learner(wire::Context& context, const Clock& clock, Logger& log, Learne
 Learner::~Learner() = default;
 
 bool Learner::step() {
+  const auto begin = clock_.now();
   bool any = member_.step();
   if (finished_) return any;
   if (member_.abandoned()) throw RunError("no head was heard for too long: the learner ends");
@@ -77,7 +78,7 @@ bool Learner::step() {
   if (member_.state() >= RunState::closing) end();
   const bool training = wants_batches() || client_->in_flight() > 0;
   member_.use(trained_, training ? trained_ + lease_ahead() : trained_, 0);
-  measure(idle);
+  measure(begin, idle);
   return any;
 }
 
@@ -249,6 +250,7 @@ bool Learner::short_of_credits() const { return has_room() && wants_batches() &&
 // a quarter of what both sides may be apart, which would look like waiting.
 std::uint64_t Learner::lease_ahead() const {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
+  if (options_.replay.ratio == 0) return batch * lease_batches;
   const auto quarter = static_cast<std::uint64_t>(options_.ratio_window / 4);
   const auto least = batch * static_cast<std::uint64_t>(options_.learner.prefetch);
   return std::max(least, std::min(batch * lease_batches, quarter));
@@ -454,11 +456,11 @@ void Learner::report_counts() {
   member_.set_traffic(traffic);
 }
 
-void Learner::measure(Idle idle) {
+void Learner::measure(Nanoseconds begin, Idle idle) {
   const auto now = clock_.now();
-  // The sleep that followed a step without a batch.
-  if (idle_ == Idle::for_batch) waited_ += now - last_step_;
-  if (idle_ == Idle::for_credits) held_ += now - last_step_;
+  // The sleep between the step before, which had nothing to train on, and this one.
+  if (idle_ == Idle::for_batch) waited_ += begin - last_step_;
+  if (idle_ == Idle::for_credits) held_ += begin - last_step_;
   idle_ = idle;
   last_step_ = now;
   if (now - measured_ < measure_every) return;

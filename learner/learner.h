@@ -97,7 +97,7 @@ class Learner : public control::Role {
   [[nodiscard]] bool short_of_credits() const;
   [[nodiscard]] bool limit_reached(std::uint64_t requested) const;
   void report_counts();
-  void measure(Idle idle);
+  void measure(Nanoseconds begin, Idle idle);
 
   wire::Context& context_;
   const Clock& clock_;

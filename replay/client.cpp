@@ -1,6 +1,8 @@
 #include "replay/client.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "core/error.h"
 
@@ -10,11 +12,19 @@ namespace {
 constexpr Milliseconds ask_again{100};
 // How long new priorities wait for a request that they can go with.
 constexpr Milliseconds priorities_wait{10};
-// What a reply should weigh at most: several smaller ones are gathered, sent and checked at the same time.
-constexpr std::size_t part_bytes = largest_reply_bytes / 8;
+// What a reply should weigh at most: it stays in a processor's cache from one pass over it to the next, and several
+// replies are gathered, sent and checked at the same time.
+constexpr std::size_t part_bytes = 512UL << 10;
+// Helpers are called for batches of at least so much: waking them takes as long as copying some hundred kilobytes.
+constexpr std::size_t shared_bytes = 4UL << 20;
 constexpr std::uint32_t no_row = ~0U;
 
 }  // namespace
+
+std::size_t ClientOptions::spare_processors() {
+  const std::size_t processors = std::thread::hardware_concurrency();
+  return processors < 8 ? 0 : processors / 4 - 1;
+}
 
 ReplayClient::ReplayClient(wire::Context& context, const Clock& clock, ClientOptions options)
     : context_(context), clock_(clock), options_(std::move(options)), rng_(options_.seed) {
@@ -37,7 +47,7 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
     Shard fresh;
     fresh.address = address;
     fresh.socket = std::make_unique<wire::Socket>(context_, wire::SocketKind::dealer,
-                                                  wire::SocketOptions{.identity = options_.identity});
+                                                  wire::SocketOptions{.identity = options_.identity, .check_parts = false});
     fresh.socket->connect(address.sample);
     fresh.heard = clock_.now();
     next.push_back(std::move(fresh));
@@ -209,6 +219,7 @@ void ReplayClient::check_parts(const wire::SampleReply& reply, const wire::Incom
 void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& message) {
   if (reply.count != part.count) throw InputError(text("sample reply: ", reply.count, " items, wanted ", part.count));
   check_parts(reply, message);
+  if (!message.parts[0].intact()) throw InputError("sample reply: checksum mismatch of its item table");
   part.table.stack = options_.stack;
   part.table.n_step = options_.n_step;
   part.table.decode(message.parts[0].bytes(), reply.count, reply.rows);
@@ -226,7 +237,11 @@ std::optional<SampledBatch> ReplayClient::take(const RowMemory& memory) {
   const auto picks = std::span<const Pick>(round.picks).subspan(round.taken * options_.batch, options_.batch);
   describe_items(round, picks, out);
   number_rows(round, picks, out);
-  copy_rows(round, memory, out);
+  if (!copy_rows(round, memory, out)) {
+    spare_ = std::move(out);
+    drop_damaged(round);
+    return std::nullopt;
+  }
   --in_flight_;
   if (++round.taken == round.batches) pending_.pop_front();
   return out;
@@ -301,19 +316,57 @@ void ReplayClient::number_rows(const Round& round, std::span<const Pick> picks, 
   out.rows = static_cast<std::uint32_t>(sources_.size());
 }
 
-// Each row once, straight from the messages.
-void ReplayClient::copy_rows(const Round& round, const RowMemory& memory, SampledBatch& out) const {
+// Each row once, straight from the messages, part by part; a part is checked right before, so that it is in the cache.
+// False: one was not intact.
+bool ReplayClient::copy_rows(Round& round, const RowMemory& memory, SampledBatch& out) {
+  std::vector<std::byte*> places(row_bytes_.size());
   out.columns.resize(row_bytes_.size());
   for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
-    const auto bytes = row_bytes_[c];
-    const auto place = c == 0 && memory ? memory(sources_.size() * bytes) : std::span<std::byte>();
-    out.columns[c].resize(place.empty() ? sources_.size() * bytes : 0);
-    auto* to = place.empty() ? out.columns[c].data() : place.data();
-    if (c == 0) out.elsewhere = place.empty() ? nullptr : to;
-    for (const auto& source : sources_) {
-      std::memcpy(to, round.parts[source.part].columns[c].bytes().data() + source.item * bytes, bytes);
-      to += bytes;
+    const auto bytes = sources_.size() * row_bytes_[c];
+    const auto place = c == 0 && memory ? memory(bytes) : std::span<std::byte>();
+    out.columns[c].resize(place.empty() ? bytes : 0);
+    places[c] = place.empty() ? out.columns[c].data() : place.data();
+    if (c == 0) out.elsewhere = place.empty() ? nullptr : place.data();
+  }
+  const auto by_part = [](const Pick& source, std::size_t part) { return source.part < part; };
+  std::atomic<bool> intact = true;
+  const auto copy_part = [&](std::size_t index) {
+    const auto& columns = round.parts[index].columns;
+    const auto first = std::lower_bound(sources_.begin(), sources_.end(), index, by_part);
+    const auto last = std::lower_bound(first, sources_.end(), index + 1, by_part);
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      if (!round.checked && !columns[c].intact()) {
+        intact = false;
+        return;
+      }
+      const auto* from = columns[c].bytes().data();
+      auto* to = places[c] + static_cast<std::size_t>(first - sources_.begin()) * row_bytes_[c];
+      for (auto source = first; source != last; ++source, to += row_bytes_[c]) {
+        std::memcpy(to, from + source->item * row_bytes_[c], row_bytes_[c]);
+      }
     }
+  };
+  if (sources_.size() * row_bytes_[0] >= shared_bytes) {
+    if (!helpers_) helpers_.emplace(options_.helpers);
+    helpers_->run(round.parts.size(), copy_part);
+  } else {
+    for (std::size_t i = 0; i < round.parts.size(); ++i) copy_part(i);
+  }
+  round.checked = intact;
+  return intact;
+}
+
+// Asks again for what came damaged. Precondition: nothing of the round has been taken.
+void ReplayClient::drop_damaged(Round& round) {
+  round.picks.clear();
+  for (std::size_t i = round.parts.size(); i-- > 0;) {
+    auto& part = round.parts[i];
+    const auto intact = [](const wire::Frame& column) { return column.intact(); };
+    if (!part.reply || std::all_of(part.columns.begin(), part.columns.end(), intact)) continue;
+    part.reply.reset();
+    part.columns.clear();
+    if (const auto* shard = find(part.shard, part.incarnation)) shard->socket->refuse("sample reply: checksum mismatch");
+    reissue(round, i);
   }
 }
 

@@ -9,7 +9,7 @@
 // Several batches may be drawn as one round: one request and one reply a shard for all of them. The round is stratified
 // as a whole and dealt out so that each batch is stratified over the whole mass too; every item's P stays the same.
 // New priorities wait for the next request, so that both wake a shard once.
-// Never blocks. One thread.
+// Never blocks. One owner thread. Large batches are checked and copied with helpers, where there are processors for them.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/helpers.h"
 #include "core/rng.h"
 #include "replay/sample_table.h"
 #include "replay/schema.h"
@@ -45,6 +46,10 @@ struct ClientOptions {
   std::uint64_t seed = 0;
   std::string identity;  // of this learner's sockets
   Seconds silent_after{5};
+  std::size_t helpers = spare_processors();  // threads beside the owner's
+
+  // One for every four processors from eight on: the others have actors and shards.
+  [[nodiscard]] static std::size_t spare_processors();
 };
 
 // One batch: items of all shards, and each row they need once.
@@ -142,6 +147,7 @@ class ReplayClient {
     std::uint32_t item = 0;
   };
   struct Round {
+    bool checked = false;  // that the rows are those that the shards sent
     std::uint32_t batches = 1;
     std::uint32_t taken = 0;
     std::vector<Part> parts;
@@ -160,7 +166,8 @@ class ReplayClient {
   void deal(Round& round);
   void describe_items(const Round& round, std::span<const Pick> picks, SampledBatch& out) const;
   void number_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out);
-  void copy_rows(const Round& round, const RowMemory& memory, SampledBatch& out) const;
+  [[nodiscard]] bool copy_rows(Round& round, const RowMemory& memory, SampledBatch& out);
+  void drop_damaged(Round& round);
   void send_priorities();
 
   wire::Context& context_;
@@ -175,7 +182,8 @@ class ReplayClient {
   std::size_t in_flight_ = 0;
   std::optional<Nanoseconds> priorities_since_;         // the oldest that are not sent
   std::vector<std::vector<std::uint32_t>> renumbered_;  // [part][row of its reply] row of the batch
-  std::vector<Pick> sources_;                           // [row of the batch] part and row of its reply
+  std::vector<Pick> sources_;                           // [row of the batch] part and row of its reply, by part
+  std::optional<Helpers> helpers_;                      // from the first large batch on
   std::uint64_t next_request_ = 1;
   std::vector<Saved> saves_;
   SampledBatch spare_;

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -31,11 +33,19 @@ class Frame {
   // An equal frame; large contents are shared, not copied, so neither may be written to any more.
   [[nodiscard]] Frame share();
 
-  // The zmq_msg_t inside; for the socket factory only.
+  // XXH3 of the bytes, computed when it is first asked for. Whoever writes to them later calls mutable_bytes() again.
+  [[nodiscard]] std::uint64_t checksum() const;
+  // Whether the bytes are those that were sent; true for a frame that came from no socket.
+  [[nodiscard]] bool intact() const { return !sent_checksum_ || checksum() == *sent_checksum_; }
+
+  // For the socket factory only: the zmq_msg_t inside, and the checksum that arrived with it.
   [[nodiscard]] void* native() { return storage_; }
+  void set_sent_checksum(std::uint64_t checksum) { sent_checksum_ = checksum; }
 
  private:
   alignas(std::max_align_t) mutable std::byte storage_[64];
+  mutable std::optional<std::uint64_t> checksum_;
+  std::optional<std::uint64_t> sent_checksum_;
 };
 
 }  // namespace qanat::wire

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <utility>
 #include <zmq.hpp>
 
 #include "core/checksum.h"
@@ -17,27 +18,26 @@ constexpr std::uint32_t magic = 0x544e4151;  // "QANT"
 
 constexpr int refused_at_once = 256;
 
-// Stands before the head in a message's first frame. Little-endian, as every machine we run on.
+// A message's first frame: this, the head, and the checksum of each part. Little-endian, as every machine we run on.
 struct Envelope {
   std::uint32_t magic;
   std::uint16_t protocol;
   std::uint16_t type;
   std::uint32_t head_bytes;
   std::uint32_t parts;
-  std::uint64_t checksum;  // of all the above, the head, and each part with its size
+  std::uint64_t checksum;  // of all the above, what follows in the frame, and each part's size
 };
 static_assert(sizeof(Envelope) == 24);
 
 zmq_msg_t* raw(void* storage) { return static_cast<zmq_msg_t*>(storage); }
 
-std::uint64_t checksum_of(const Envelope& envelope, std::span<const std::byte> head, std::span<const Frame> parts) {
+std::uint64_t checksum_of(const Envelope& envelope, std::span<const std::byte> rest, std::span<const Frame> parts) {
   Checksum sum;
   sum.add(std::as_bytes(std::span(&envelope, 1)).first(offsetof(Envelope, checksum)));
-  sum.add(head);
+  sum.add(rest);
   for (const auto& part : parts) {
     const std::uint64_t bytes = part.size();
     sum.add(std::as_bytes(std::span(&bytes, 1)));
-    sum.add(part.bytes());
   }
   return sum.value();
 }
@@ -95,13 +95,13 @@ Frame::Frame(std::size_t bytes) {
 
 Frame::~Frame() { zmq_msg_close(raw(storage_)); }
 
-Frame::Frame(Frame&& other) noexcept {
-  zmq_msg_init(raw(storage_));
-  zmq_msg_move(raw(storage_), raw(other.storage_));
-}
+Frame::Frame(Frame&& other) noexcept : Frame() { *this = std::move(other); }
 
 Frame& Frame::operator=(Frame&& other) noexcept {
-  if (this != &other) zmq_msg_move(raw(storage_), raw(other.storage_));
+  if (this == &other) return *this;
+  zmq_msg_move(raw(storage_), raw(other.storage_));
+  checksum_ = std::exchange(other.checksum_, std::nullopt);
+  sent_checksum_ = std::exchange(other.sent_checksum_, std::nullopt);
   return *this;
 }
 
@@ -117,6 +117,7 @@ std::span<const std::byte> Frame::bytes() const {
 }
 
 std::span<std::byte> Frame::mutable_bytes() {
+  checksum_.reset();
   auto* message = raw(storage_);
   return {static_cast<std::byte*>(zmq_msg_data(message)), zmq_msg_size(message)};
 }
@@ -124,7 +125,14 @@ std::span<std::byte> Frame::mutable_bytes() {
 Frame Frame::share() {
   Frame twin;
   zmq_msg_copy(raw(twin.storage_), raw(storage_));
+  twin.checksum_ = checksum_;
+  twin.sent_checksum_ = sent_checksum_;
   return twin;
+}
+
+std::uint64_t Frame::checksum() const {
+  if (!checksum_) checksum_ = qanat::checksum(bytes());
+  return *checksum_;
 }
 
 static_assert(sizeof(zmq_msg_t) <= 64);
@@ -152,7 +160,7 @@ struct Socket::Impl {
 
   void configure();
   std::optional<Incoming> receive_raw(bool& got_any);
-  bool check(const std::vector<Frame>& frames, Incoming& out);
+  bool check(std::vector<Frame>& frames, Incoming& out);
   bool refuse(std::string why) {
     ++traffic.refused;
     refusal = std::move(why);
@@ -224,13 +232,17 @@ Sent Socket::send_to(std::string_view peer, Message& message) {
                     static_cast<std::uint32_t>(message.head.size()),
                     static_cast<std::uint32_t>(message.parts.size()),
                     0};
-  envelope.checksum = checksum_of(envelope, message.head, message.parts);
   try {
-    zmq::message_t first(sizeof envelope + message.head.size());
-    std::memcpy(first.data(), &envelope, sizeof envelope);
-    if (!message.head.empty()) {
-      std::memcpy(static_cast<std::byte*>(first.data()) + sizeof envelope, message.head.data(), message.head.size());
+    zmq::message_t first(sizeof envelope + message.head.size() + sizeof(std::uint64_t) * message.parts.size());
+    auto* const rest = static_cast<std::byte*>(first.data()) + sizeof envelope;
+    auto* to = std::copy(message.head.begin(), message.head.end(), rest);
+    for (const auto& part : message.parts) {
+      const auto checksum = part.checksum();
+      std::memcpy(to, &checksum, sizeof checksum);
+      to += sizeof checksum;
     }
+    envelope.checksum = checksum_of(envelope, {rest, to}, message.parts);
+    std::memcpy(first.data(), &envelope, sizeof envelope);
     std::size_t bytes = first.size();
     if (impl_->kind == SocketKind::router) {
       zmq::message_t address(peer.data(), peer.size());
@@ -252,8 +264,9 @@ Sent Socket::send_to(std::string_view peer, Message& message) {
   return Sent::yes;
 }
 
-bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
+bool Socket::Impl::check(std::vector<Frame>& frames, Incoming& out) {
   const auto first = frames.front().bytes();
+  const auto parts = std::span(frames).subspan(1);
   Envelope envelope;
   if (first.size() < sizeof envelope)
     return refuse(text("first frame has ", first.size(), " bytes, wanted at least 24"));
@@ -262,15 +275,22 @@ bool Socket::Impl::check(const std::vector<Frame>& frames, Incoming& out) {
   if (envelope.protocol != protocol_version) {
     return refuse(text("protocol version ", envelope.protocol, ", wanted ", protocol_version));
   }
-  if (envelope.head_bytes != first.size() - sizeof envelope || envelope.parts != frames.size() - 1) {
+  const auto rest = first.subspan(sizeof envelope);
+  if (envelope.parts != parts.size() ||
+      rest.size() != std::size_t{envelope.head_bytes} + sizeof(std::uint64_t) * parts.size()) {
     return refuse(text("sizes in the envelope (head ", envelope.head_bytes, ", parts ", envelope.parts,
-                       ") are not those received (", first.size() - sizeof envelope, ", ", frames.size() - 1, ")"));
+                       ") are not those received (", rest.size(), " bytes behind it, ", parts.size(), " parts)"));
   }
-  const auto head = first.subspan(sizeof envelope);
-  if (checksum_of(envelope, head, std::span(frames).subspan(1)) != envelope.checksum)
-    return refuse("checksum mismatch");
+  if (checksum_of(envelope, rest, parts) != envelope.checksum) return refuse("checksum mismatch");
+  const auto* from = rest.data() + envelope.head_bytes;
+  for (std::size_t i = 0; i < parts.size(); ++i, from += sizeof(std::uint64_t)) {
+    std::uint64_t sent = 0;
+    std::memcpy(&sent, from, sizeof sent);
+    parts[i].set_sent_checksum(sent);
+    if (options.check_parts && !parts[i].intact()) return refuse(text("checksum mismatch of part ", i));
+  }
   out.type = envelope.type;
-  out.head.assign(head.begin(), head.end());
+  out.head.assign(rest.begin(), rest.begin() + envelope.head_bytes);
   return true;
 }
 

@@ -1,7 +1,7 @@
 // The socket factory: the one place where ZeroMQ sockets are made, so that limits hold for all of them.
 //
 // Every socket gets a maximum frame size, a maximum part count, high-water marks, zero linger by default,
-// and for ROUTERs mandatory routing and handover. What arrives is checked (magic, protocol, sizes, checksum)
+// and for ROUTERs mandatory routing and handover. What arrives is checked (magic, protocol, sizes, checksums)
 // before anyone sees it; what fails is counted and dropped. A socket belongs to one thread. Signals are harmless:
 // a call that one interrupts goes on.
 //
@@ -23,7 +23,7 @@
 namespace qanat::wire {
 
 // Raised when the meaning of any message changes; peers with another number are refused by name.
-inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t protocol_version = 3;
 
 // ZeroMQ's, "4.3.4".
 [[nodiscard]] std::string library_version();
@@ -54,6 +54,8 @@ struct SocketOptions {
   int send_queue = 1000;       // messages a peer
   int receive_queue = 1000;    // messages a peer
   Milliseconds linger{0};      // how long closing waits for unsent messages
+  // false: of the parts only the sizes are checked; the receiver asks Frame::intact() before it believes one.
+  bool check_parts = true;
 };
 
 struct Traffic {

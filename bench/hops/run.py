@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from processes import children_of, interrupt, metrics_of, role_of, thread_seconds
 
-IO_THREAD = "ZMQbg/IO/0"
+IO_THREADS = "ZMQbg/IO/"
 
 
 def bus_bytes_per_second():
@@ -71,11 +71,12 @@ def measure(args):
             first_time, first_traffic = traffic(run_dir)
             begin = time.monotonic()
             time.sleep(args.seconds)
-            busy = {}  # (role, thread) -> busiest process's share
+            busy = {}  # (role, kind of thread) -> the busiest one's share
             elapsed = time.monotonic() - begin
             for pid, role in pids.items():
                 for name, used in thread_seconds(pid).items():
-                    kind = "io" if name == IO_THREAD else "main" if not name.startswith("ZMQ") else "other"
+                    kind = ("io" if name.startswith(IO_THREADS) else "helper" if name.startswith("helper") else
+                            "main" if not name.startswith("ZMQ") else "other")
                     share = (used - threads[pid].get(name, 0)) / elapsed
                     busy[role, kind] = max(busy.get((role, kind), 0), share)
             lines = [line for line in metrics_of(run_dir) if line["time"] >= first["time"]]
@@ -95,7 +96,7 @@ def measure(args):
             ("shard: draw and gather", sent, busy["replay", "main"]),
             ("shard: socket out", sent, busy["replay", "io"]),
             ("learner: socket in", received, busy["learner", "io"]),
-            ("learner: page-locked copy, bookkeeping", received, busy["learner", "main"]),
+            ("learner: check, page-locked copy, bookkeeping", received, busy["learner", "main"]),
             ("bus: page-locked copy to the GPU", received, received / bus if bus else None),
             ("GPU: updates", received, mean("learner_device_share")),
         ],

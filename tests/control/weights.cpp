@@ -314,13 +314,14 @@ TEST_CASE("weights: what is malformed is dropped and counted, on either side, an
     REQUIRE(liar.send_to("actor", message) == wire::Sent::yes);
     return actor.step(layout);
   };
-  const std::vector<std::byte> zeros(8);
-  const std::vector<std::byte> both(16);
-  const std::vector<std::byte> odd(14);
-  CHECK_FALSE(answer(checksum(zeros), 1, 8));
-  CHECK_FALSE(answer(checksum(zeros), 3, 8));
-  CHECK_FALSE(answer(checksum(zeros), 2, 8));  // of the parameters alone
-  CHECK_FALSE(answer(checksum(odd), 2, 7));
-  CHECK(actor.traffic().refused == 4);
-  CHECK(answer(checksum(both), 2, 8));
+  const auto sum_of = [](std::size_t bytes) { return checksum(std::vector<std::byte>(bytes)); };
+  // The hash of weights is that of the checksums of their parts.
+  const auto hash = [](std::vector<std::uint64_t> sums) { return checksum(std::as_bytes(std::span(sums))); };
+  CHECK_FALSE(answer(hash({sum_of(8), sum_of(8)}), 1, 8));
+  CHECK_FALSE(answer(hash({sum_of(8), sum_of(8)}), 3, 8));
+  CHECK_FALSE(answer(hash({sum_of(8)}), 2, 8));
+  CHECK_FALSE(answer(sum_of(16), 2, 8));
+  CHECK_FALSE(answer(hash({sum_of(7), sum_of(7)}), 2, 7));
+  CHECK(actor.traffic().refused == 5);
+  CHECK(answer(hash({sum_of(8), sum_of(8)}), 2, 8));
 }

@@ -157,6 +157,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   config.checkpoint.every_updates = 0;
   config.checkpoint.every_seconds = 0;
   Logger log({.who = "lockstep", .path = run.path / "logs" / "lockstep.log", .to_stderr = false});
+  if (!run.warning.empty()) log.warn(run.warning);
   MetricsWriter metrics(run.path);
   const SteadyClock clock;
   const auto started = clock.now();

@@ -66,19 +66,22 @@ class Stretch {
     }
   }
 
-  void save(const fs::path& directory) {
-    learner_->save(directory);
-    for (auto& shard : shards_) shard->save(directory);
+  // Returns where the checkpoint lies.
+  fs::path save(const fs::path& directory) {
+    auto files = learner_->save(directory);
+    for (auto& shard : shards_) {
+      for (auto& file : shard->save(directory)) files.push_back(std::move(file));
+    }
     ByteWriter head;
     head_->save(head);
-    write_file_atomically(directory / "head.bin", head.bytes());
+    files.push_back(write_file_atomically(directory / "head.bin", head.bytes()));
     for (std::size_t i = 0; i < actors_.size(); ++i) {
       ByteWriter actor;
       actors_[i]->save(actor);
-      write_file_atomically(directory / text("actor-", i, ".bin"), actor.bytes());
+      files.push_back(write_file_atomically(directory / text("actor-", i, ".bin"), actor.bytes()));
     }
-    learner::write_manifest(
-        directory, {learner_->updates(), head_->status().env_steps, static_cast<std::int64_t>(shards_.size()), commit});
+    return learner::complete_checkpoint(directory, {learner_->updates(), head_->status().env_steps,
+                                                    static_cast<std::int64_t>(shards_.size()), commit, files});
   }
 
   [[nodiscard]] std::uint64_t weights_hash() { return learner_->weights_hash(); }
@@ -154,6 +157,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   config.checkpoint.every_updates = 0;
   config.checkpoint.every_seconds = 0;
   Logger log({.who = "lockstep", .path = run.path / "logs" / "lockstep.log", .to_stderr = false});
+  if (!run.warning.empty()) log.warn(run.warning);
   MetricsWriter metrics(run.path);
   const SteadyClock clock;
   const auto started = clock.now();
@@ -172,12 +176,10 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
     const auto next = std::min(last, (done / every + 1) * every);
     Stretch stretch(run, config, log, from, options.init_from, metrics);
     stretch.run_to(next);
-    const auto directory = fs::absolute(run.path) / "checkpoints" / learner::checkpoint_name(next);
-    stretch.save(directory);
+    from = stretch.save(learner::new_checkpoint(fs::absolute(run.path) / "checkpoints", next)).string();
     hash = stretch.weights_hash();
     status = stretch.status();
     env_restarts += stretch.env_restarts();
-    from = directory.string();
     done = next;
     learner::prune_checkpoints(run.path / "checkpoints", static_cast<std::size_t>(config.checkpoint.keep));
   }

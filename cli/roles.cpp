@@ -267,6 +267,7 @@ void run_head(const HeadProcessOptions& options) {
   }
   const auto lock = options.supervised ? RunLock() : RunLock(run_dir);  // the supervisor's is inherited
   const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
+  if (!options.supervised && !options.resume_from.empty()) learner::verify_checkpoint(options.resume_from);
   make_directories(run_dir / "logs");
   LogOptions logging;
   logging.who = "head-0";

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <random>
 
 #include "actors/environment.h"
@@ -87,6 +88,18 @@ void check_replay_fits(const RunConfig& saved, const RunConfig& wanted, const fs
   if (!wrong.empty()) throw ConfigError(text("the replay in ", checkpoint.string(), " has another form:", wrong));
 }
 
+// What is damaged keeps its bytes under another name. Returns the warning, and says it.
+std::string pass_over(const learner::VerifiedCheckpoint& checkpoint) {
+  std::string warning;
+  for (const auto& [directory, why] : checkpoint.newer) {
+    warning += text("checkpoint ", directory.filename().string(), " is damaged: ", why, "; it is kept as ",
+                    learner::set_aside(directory).filename().string(), "\n  ");
+  }
+  warning += text("going on from the older checkpoint ", checkpoint.directory.string(), " instead");
+  std::fprintf(stderr, "qanat: warning: %s\n", warning.c_str());
+  return warning;
+}
+
 // Finds the run again. It goes on as it was begun; what is given on the command line is laid over it.
 void reopen(const TrainOptions& options, RunDirectory& run) {
   const auto saved = run.path / "config.yaml";
@@ -100,11 +113,11 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
     throw ConfigError(
         text("--seed ", options.seed, " is for a new run: this one goes on with its own, ", run.config.seed));
   }
-  if (const auto checkpoint = learner::newest_checkpoint(run.path / "checkpoints")) {
-    run.resume_from = fs::absolute(*checkpoint).string();
-  }
+  const auto checkpoint = learner::newest_verified_checkpoint(run.path / "checkpoints");
+  if (checkpoint) run.resume_from = fs::absolute(checkpoint->directory).string();
   run.environment = check_runnable(run.config, run.resume_from);
   if (!run.resume_from.empty()) check_replay_fits(load_run_config(saved.string(), {}), run.config, run.resume_from);
+  if (checkpoint && !checkpoint->newer.empty()) run.warning = pass_over(*checkpoint);
 }
 
 }  // namespace

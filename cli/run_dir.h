@@ -26,7 +26,8 @@ class RunLock {
 struct RunDirectory {
   std::filesystem::path path;
   RunConfig config;         // resolved; also in path/config.yaml
-  std::string resume_from;  // newest checkpoint, when resuming
+  std::string resume_from;  // the checkpoint, when resuming
+  std::string warning;      // for the log: newer checkpoints that are damaged; empty for most
   std::uint64_t epoch = 1;
   envs::Protocol environment;  // how training's environment is set up, field by field; empty for most
   RunLock lock;
@@ -34,7 +35,8 @@ struct RunDirectory {
 
 // Reads the configuration and makes the directory, or finds it again with `resume`. Throws ConfigError when it is
 // there already (or is not, or is in use, when resuming), naming the way out; and for all that can be known to be
-// wrong before a process is started.
+// wrong before a process is started. Resuming verifies the newest checkpoint's files; of damaged ones a warning goes to
+// stderr, they are set aside, and the next older one is taken. InputError when all are damaged.
 [[nodiscard]] RunDirectory open_run(const TrainOptions& options);
 
 }  // namespace qanat::cli

@@ -123,7 +123,9 @@ class Supervisor {
       : options_(options),
         run_(std::move(run)),
         log_({.who = "train", .path = run_.path / "logs" / "train.log", .to_stderr = false}),
-        started_(clock_.now()) {}
+        started_(clock_.now()) {
+    if (!run_.warning.empty()) log_.warn(run_.warning);
+  }
 
   int run() {
     if (already_over()) return conclude({});

@@ -116,7 +116,7 @@ void Head::handle(const wire::Incoming& message) {
 
 void Head::on_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
-  wire::SaveReply reply{request.directory, {}, 0};
+  wire::SaveReply reply{request.directory, {}, {}};
   const auto run_dir = std::filesystem::path(options_.run_dir).lexically_normal();
   const auto within = std::filesystem::path(request.directory).lexically_normal().lexically_relative(run_dir);
   if (request.epoch != epoch_) {
@@ -127,8 +127,7 @@ void Head::on_save(const wire::Incoming& message) {
     ByteWriter state;
     save(state);
     try {
-      write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes());
-      reply.bytes = state.bytes().size();
+      reply.files = {write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes())};
     } catch (const SystemError& error) {
       reply.error = error.what();
     }

@@ -245,7 +245,7 @@ void Member::report(bool urgent) {
 void Member::save_head(const std::string& directory) {
   auto message = wire::encode(wire::SaveRequest{epoch_, directory});
   if (socket_.send(message) != wire::Sent::yes)
-    save_ = wire::SaveReply{directory, "the head does not take messages", 0};
+    save_ = wire::SaveReply{directory, "the head does not take messages", {}};
 }
 
 void Member::leave(const std::string& reason) {

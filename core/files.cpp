@@ -17,6 +17,16 @@ namespace fs = std::filesystem;
 
 // Linux moves at most 0x7ffff000 bytes a call; smaller pieces also keep a signal's wait short.
 constexpr std::size_t largest_transfer_bytes = std::size_t{1} << 28;
+constexpr std::size_t verified_piece_bytes = std::size_t{1} << 20;
+
+// 0 only at the file's end.
+std::size_t read_some(const FileDescriptor& file, const fs::path& path, std::span<std::byte> into) {
+  while (true) {
+    const ssize_t got = ::read(file.get(), into.data(), std::min(into.size(), largest_transfer_bytes));
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) throw_system_error("read", path, errno);
+  }
+}
 
 template <class Container>
 Container read_all(const fs::path& path, std::uint64_t max_bytes) {
@@ -33,12 +43,9 @@ Container read_all(const fs::path& path, std::uint64_t max_bytes) {
   content.resize(static_cast<std::size_t>(std::min(hint, max_bytes)) + 1);
   while (true) {
     if (filled == content.size()) content.resize(content.size() + content.size() / 2 + 4096);
-    const ssize_t got =
-        ::read(file.get(), content.data() + filled, std::min(content.size() - filled, largest_transfer_bytes));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw_system_error("read", path, errno);
+    const auto got = read_some(file, path, std::as_writable_bytes(std::span(content)).subspan(filled));
     if (got == 0) break;
-    filled += static_cast<std::size_t>(got);
+    filled += got;
     if (filled > max_bytes) {
       throw SystemError(text("cannot read '", path.string(), "': it is larger than ", max_bytes, " bytes"));
     }
@@ -84,6 +91,8 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  bytes_ += bytes.size();
+  checksum_.add(bytes);
   while (!bytes.empty()) {
     const ssize_t put = ::write(file_.get(), bytes.data(), std::min(bytes.size(), largest_transfer_bytes));
     if (put < 0 && errno == EINTR) continue;
@@ -92,20 +101,43 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::commit() {
+WrittenFile AtomicFile::commit() {
   if (::fsync(file_.get()) != 0) throw_system_error("flush", temporary_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw_system_error("rename a new file to", path_, errno);
   committed_ = true;
   sync_directory(directory_of(path_));
+  return {path_.filename().string(), bytes_, checksum_.value()};
 }
 
-void write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
+WrittenFile write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
   AtomicFile file(path);
   file.write(bytes);
-  file.commit();
+  return file.commit();
 }
 
-void write_file_atomically(const fs::path& path, std::string_view text) { write_file_atomically(path, bytes_of(text)); }
+WrittenFile write_file_atomically(const fs::path& path, std::string_view text) {
+  return write_file_atomically(path, bytes_of(text));
+}
+
+void verify_file(const fs::path& directory, const WrittenFile& written) {
+  const auto path = directory / written.name;
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) throw_system_error("open", path, errno);
+  std::vector<std::byte> piece(verified_piece_bytes);
+  std::uint64_t bytes = 0;
+  Checksum sum;
+  while (const auto got = read_some(file, path, piece)) {
+    bytes += got;
+    sum.add(std::span(piece).first(got));
+  }
+  if (bytes != written.bytes) {
+    throw InputError(text(path.string(), ": saw ", bytes, " bytes, wanted the ", written.bytes, " that were written"));
+  }
+  if (sum.value() != written.checksum) {
+    throw InputError(text(path.string(), ": checksum mismatch, the file is damaged: saw ", sum.value(), ", wanted ",
+                          written.checksum));
+  }
+}
 
 bool create_directory_exclusively(const fs::path& path) {
   if (::mkdir(path.c_str(), 0777) == 0) return true;

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/checksum.h"
+
 namespace qanat {
 
 // Owns a file descriptor.
@@ -45,6 +47,19 @@ inline constexpr std::uint64_t no_size_limit = std::numeric_limits<std::uint64_t
                                                std::uint64_t max_bytes = no_size_limit);
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes = no_size_limit);
 
+// A file as it was written, and as it must be when it is used again.
+struct WrittenFile {
+  std::string name;  // within its directory
+  std::uint64_t bytes = 0;
+  std::uint64_t checksum = 0;
+
+  template <class A>
+  void serialize(A& a) {  // for messages
+    a(name, bytes, checksum);
+  }
+  friend bool operator==(const WrittenFile&, const WrittenFile&) = default;
+};
+
 // A file that appears whole or not at all: written beside `path` as PATH.tmp.PID.N, and in `commit` flushed to the
 // disk, renamed over `path`, and the directory flushed. Without commit the temporary file is removed; only a
 // SIGKILL or a power cut leaves one behind.
@@ -57,17 +72,23 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   // Call once; nothing may be written after.
-  void commit();
+  WrittenFile commit();
 
  private:
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   FileDescriptor file_;
+  std::uint64_t bytes_ = 0;
+  Checksum checksum_;
   bool committed_ = false;
 };
 
-void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
-void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+WrittenFile write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
+WrittenFile write_file_atomically(const std::filesystem::path& path, std::string_view text);
+
+// Reads the whole file, a piece at a time. Throws InputError when it is not as it was written, and SystemError when it
+// cannot be read.
+void verify_file(const std::filesystem::path& directory, const WrittenFile& written);
 
 // Makes one directory; false when something of that name exists. Of several callers exactly one gets true.
 [[nodiscard]] bool create_directory_exclusively(const std::filesystem::path& path);

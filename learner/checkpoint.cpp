@@ -19,12 +19,15 @@ constexpr std::uint32_t weights_magic = 0x32575451;  // "QTW2"
 constexpr std::uint32_t learner_magic = 0x324c5451;  // "QTL2"
 constexpr std::uint32_t first_weights_magic = 0x31575451;
 constexpr std::uint32_t first_learner_magic = 0x314c5451;
+constexpr int manifest_format = 2;
+constexpr int first_manifest_format = 1;  // without files and checksum
 constexpr std::uint64_t max_elements = std::uint64_t{1} << 32;
 constexpr std::string_view prefix = "step-";
+constexpr std::string_view again = ".again";  // written while another at the same update was there
 
-void write_with_checksum(const fs::path& file, ByteWriter& out) {
+WrittenFile write_with_checksum(const fs::path& file, ByteWriter& out) {
   out.put(checksum(out.bytes()));
-  write_file_atomically(file, out.bytes());
+  return write_file_atomically(file, out.bytes());
 }
 
 // The bytes without their checksum, which must fit.
@@ -57,7 +60,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
-void save_weights(const fs::path& file, const nn::NetworkSpec& spec, const nn::WeightsView& weights) {
+WrittenFile save_weights(const fs::path& file, const nn::NetworkSpec& spec, const nn::WeightsView& weights) {
   ByteWriter out;
   out.put(weights_magic);
   const auto layout = nn::parameter_layout(spec);
@@ -68,7 +71,7 @@ void save_weights(const fs::path& file, const nn::NetworkSpec& spec, const nn::W
     out.put_vector(weights.parameters.subspan(tensor.offset, tensor.elements()));
   }
   put_bytes(out, weights.statistics);
-  write_with_checksum(file, out);
+  return write_with_checksum(file, out);
 }
 
 nn::Weights load_weights(const fs::path& file, const nn::NetworkSpec& spec) {
@@ -111,7 +114,7 @@ nn::Weights load_weights(const fs::path& file, const nn::NetworkSpec& spec) {
   return weights;
 }
 
-void save_learner(const fs::path& file, const LearnerState& state) {
+WrittenFile save_learner(const fs::path& file, const LearnerState& state) {
   ByteWriter out;
   out.put(learner_magic);
   out.put_vector(state.online);
@@ -124,7 +127,7 @@ void save_learner(const fs::path& file, const LearnerState& state) {
   out.put(state.best_score);
   out.put(state.has_best);
   put_bytes(out, state.statistics);
-  write_with_checksum(file, out);
+  return write_with_checksum(file, out);
 }
 
 LearnerState load_learner(const fs::path& file) {
@@ -152,26 +155,9 @@ std::string checkpoint_name(std::uint64_t updates) {
   return std::string(prefix) + std::string(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
 }
 
-void write_manifest(const fs::path& directory, const Manifest& manifest) {
-  const nlohmann::json json = {{"format", 1},
-                               {"updates", manifest.updates},
-                               {"env_steps", manifest.env_steps},
-                               {"shards", manifest.shards},
-                               {"commit", manifest.commit}};
-  write_file_atomically(directory / "manifest.json", json.dump(2) + "\n");
-}
-
-Manifest read_manifest(const fs::path& directory) {
-  const auto file = directory / "manifest.json";
-  try {
-    const auto json = nlohmann::json::parse(read_text_file(file, 1 << 20));
-    return {json.at("updates"), json.at("env_steps"), json.at("shards"), json.at("commit")};
-  } catch (const nlohmann::json::exception& error) {
-    throw InputError(text(file.string(), ": ", error.what()));
-  }
-}
-
 namespace {
+
+bool is_complete(const fs::path& directory) { return fs::exists(directory / "manifest.json"); }
 
 // Complete ones first to last; names sort by updates.
 std::vector<fs::path> checkpoints_in(const fs::path& checkpoints, bool complete) {
@@ -179,12 +165,114 @@ std::vector<fs::path> checkpoints_in(const fs::path& checkpoints, bool complete)
   if (!fs::exists(checkpoints)) return out;
   for (const auto& name : list_directory(checkpoints)) {
     if (!name.starts_with(prefix)) continue;
-    if (fs::exists(checkpoints / name / "manifest.json") == complete) out.push_back(checkpoints / name);
+    if (is_complete(checkpoints / name) == complete) out.push_back(checkpoints / name);
   }
   return out;
 }
 
+void remove_checkpoint(const fs::path& directory) {
+  std::error_code ignored;  // what cannot be removed now is tried again after the next checkpoint
+  fs::remove(directory / "manifest.json", ignored);  // first, so that a half-removed one is never loaded
+  fs::remove_all(directory, ignored);
+}
+
+// Of everything else that the manifest says.
+std::uint64_t own_checksum(nlohmann::json manifest) {
+  manifest.erase("checksum");
+  return checksum(bytes_of(manifest.dump()));
+}
+
+void write_manifest(const fs::path& directory, const Manifest& manifest) {
+  nlohmann::json json = {{"format", manifest_format},       {"updates", manifest.updates},
+                         {"env_steps", manifest.env_steps}, {"shards", manifest.shards},
+                         {"commit", manifest.commit},       {"files", nlohmann::json::object()}};
+  for (const auto& file : manifest.files)
+    json["files"][file.name] = {{"bytes", file.bytes}, {"checksum", file.checksum}};
+  json["checksum"] = own_checksum(json);
+  write_file_atomically(directory / "manifest.json", json.dump(2) + "\n");
+}
+
 }  // namespace
+
+Manifest read_manifest(const fs::path& directory) {
+  const auto file = directory / "manifest.json";
+  try {
+    const auto json = nlohmann::json::parse(read_text_file(file, 1 << 20));
+    Manifest manifest{json.at("updates"), json.at("env_steps"), json.at("shards"), json.at("commit"), {}};
+    const int format = json.at("format");
+    if (format == first_manifest_format && !json.contains("checksum")) return manifest;
+    if (format != manifest_format)
+      throw InputError(text(file.string(), ": saw format ", format, ", wanted ", manifest_format));
+    if (json.at("checksum") != own_checksum(json))
+      throw InputError(text(file.string(), ": checksum mismatch, the file is damaged"));
+    for (const auto& [name, written] : json.at("files").items())
+      manifest.files.push_back({name, written.at("bytes"), written.at("checksum")});
+    return manifest;
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError(text(file.string(), ": ", error.what()));
+  }
+}
+
+bool is_part_name(std::string_view name) {
+  return !name.empty() && name.size() <= 100 &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") == std::string_view::npos;
+}
+
+fs::path new_checkpoint(const fs::path& checkpoints, std::uint64_t updates) {
+  const auto directory = checkpoints / checkpoint_name(updates);
+  auto other = directory;
+  other += again;
+  return fs::exists(directory) && !is_complete(other) ? other : directory;
+}
+
+fs::path complete_checkpoint(const fs::path& directory, const Manifest& manifest) {
+  write_manifest(directory, manifest);
+  sync_directory(directory.parent_path());  // before another goes for it
+  const auto lasting = directory.parent_path() / checkpoint_name(manifest.updates);
+  auto other = lasting;
+  if (directory == lasting) other += again;
+  remove_checkpoint(other);
+  if (directory == lasting) return lasting;
+  std::error_code failed;  // then it goes on under the name that it has: complete, and the newest
+  fs::rename(directory, lasting, failed);
+  return failed ? directory : lasting;
+}
+
+void verify_checkpoint(const fs::path& directory) {
+  for (const auto& file : read_manifest(directory).files) {
+    const bool taken_away =
+        file.name.starts_with("shard-") && !fs::exists((directory / file.name).replace_extension(".bin"));
+    if (!taken_away) verify_file(directory, file);
+  }
+}
+
+std::optional<VerifiedCheckpoint> newest_verified_checkpoint(const fs::path& checkpoints) {
+  auto all = checkpoints_in(checkpoints, true);
+  if (all.empty()) return std::nullopt;
+  VerifiedCheckpoint out;
+  std::string wrong;
+  for (; !all.empty(); all.pop_back()) {
+    try {
+      verify_checkpoint(all.back());
+      out.directory = all.back();
+      return out;
+    } catch (const Error& error) {
+      out.newer.push_back({all.back(), error.what()});
+      wrong += text("\n  ", error.what());
+    }
+  }
+  throw InputError(text("no checkpoint in ", checkpoints.string(), " is as it was written:", wrong));
+}
+
+fs::path set_aside(const fs::path& directory) {
+  auto aside = directory.parent_path() / text("damaged-", directory.filename().string());
+  const auto first = aside;
+  for (int number = 2; fs::exists(aside); ++number) aside = text(first.string(), '.', number);
+  std::error_code error;
+  fs::rename(directory, aside, error);
+  if (error) throw_system_error("set aside", directory, error.value());
+  return aside;
+}
 
 std::optional<fs::path> newest_checkpoint(const fs::path& checkpoints) {
   const auto all = checkpoints_in(checkpoints, true);
@@ -195,13 +283,9 @@ std::optional<fs::path> newest_checkpoint(const fs::path& checkpoints) {
 void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
   const auto complete = checkpoints_in(checkpoints, true);
   if (complete.empty()) return;
-  std::error_code ignored;  // what cannot be removed now is tried again after the next checkpoint
-  for (std::size_t i = 0; i + keep < complete.size(); ++i) {
-    fs::remove(complete[i] / "manifest.json", ignored);  // first, so that a half-removed one is never loaded
-    fs::remove_all(complete[i], ignored);
-  }
+  for (std::size_t i = 0; i + keep < complete.size(); ++i) remove_checkpoint(complete[i]);
   for (const auto& broken : checkpoints_in(checkpoints, false)) {
-    if (broken < complete.back()) fs::remove_all(broken, ignored);
+    if (broken < complete.back()) remove_checkpoint(broken);
   }
 }
 

@@ -3,8 +3,10 @@
 //
 // runs/NAME/checkpoints/step-000012000/   manifest.json (written last), weights.bin, learner.bin, head.bin, shard-I.bin
 // runs/NAME/checkpoints/best/             weights.bin, best.json
-// Files are written atomically and carry a checksum; a damaged one is an InputError naming it. Files of before there
-// was normalisation are read as files without statistics.
+// Files are written atomically. Weights and the learner's state carry a checksum; a damaged one is an InputError naming
+// it. The manifest carries one of its own and those of all the checkpoint's files, so that a whole checkpoint can be
+// verified whoever wrote its parts. Files of before there was normalisation are read as files without statistics,
+// manifests of before they listed files as lists of none.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +15,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/files.h"
 #include "core/rng.h"
 #include "nn/network.h"
 #include "nn/normalization.h"
@@ -34,12 +38,13 @@ struct LearnerState {
   std::vector<std::byte> statistics;  // of nn::Normalization
 };
 
-void save_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec, const nn::WeightsView& weights);
+WrittenFile save_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec,
+                         const nn::WeightsView& weights);
 // Throws ConfigError naming every tensor that is missing, unexpected or of another shape. Whether the statistics are
 // those that a run wants is for nn::Normalization::load to say.
 [[nodiscard]] nn::Weights load_weights(const std::filesystem::path& file, const nn::NetworkSpec& spec);
 
-void save_learner(const std::filesystem::path& file, const LearnerState& state);
+WrittenFile save_learner(const std::filesystem::path& file, const LearnerState& state);
 [[nodiscard]] LearnerState load_learner(const std::filesystem::path& file);
 
 // What the manifest says, for people and for resuming.
@@ -48,14 +53,42 @@ struct Manifest {
   std::uint64_t env_steps = 0;
   std::int64_t shards = 0;  // 0: saved without the replay
   std::string commit;
+  std::vector<WrittenFile> files;  // all but the manifest
 };
 
 [[nodiscard]] std::string checkpoint_name(std::uint64_t updates);
-void write_manifest(const std::filesystem::path& directory, const Manifest& manifest);
-// Throws InputError when the manifest cannot be read.
+// Whether a file may be called so that another role says to have written: small letters, digits, '-' and '.'.
+[[nodiscard]] bool is_part_name(std::string_view name);
+// Where a checkpoint at `updates` is to be written: never over the newest complete one, which may be at the same
+// update.
+[[nodiscard]] std::filesystem::path new_checkpoint(const std::filesystem::path& checkpoints, std::uint64_t updates);
+// Writes the manifest into what new_checkpoint named. The checkpoint takes the place of an earlier one at the same
+// update. Returns where it lies then.
+std::filesystem::path complete_checkpoint(const std::filesystem::path& directory, const Manifest& manifest);
+// Throws InputError when the manifest is damaged, SystemError when it cannot be read.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& directory);
 // The complete checkpoint with the most updates; nothing when there is none.
 [[nodiscard]] std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& checkpoints);
+
+// Throws InputError or SystemError naming the first file that is not as it was written. A shard's snapshot that was
+// taken away is no damage: the shard starts empty and says so.
+void verify_checkpoint(const std::filesystem::path& directory);
+
+struct VerifiedCheckpoint {
+  struct Damaged {
+    std::filesystem::path directory;
+    std::string why;  // names the file
+  };
+  std::filesystem::path directory;
+  std::vector<Damaged> newer;  // passed over, newest first
+};
+// The newest complete checkpoint that is as it was written; nothing when there is no complete one. Throws InputError
+// naming each and why when all are damaged.
+[[nodiscard]] std::optional<VerifiedCheckpoint> newest_verified_checkpoint(const std::filesystem::path& checkpoints);
+// Renames a damaged checkpoint so that it is no checkpoint any more: it does not count among those kept, its name is
+// free, and it stays until somebody removes it. Returns where it lies then. Throws SystemError.
+std::filesystem::path set_aside(const std::filesystem::path& directory);
+
 // Removes all complete checkpoints but the newest `keep`, and incomplete ones older than the newest.
 void prune_checkpoints(const std::filesystem::path& checkpoints, std::size_t keep);
 

@@ -380,21 +380,21 @@ void Learner::take_evaluations() {
   }
 }
 
-void Learner::save(const fs::path& directory) {
+std::vector<WrittenFile> Learner::save(const fs::path& directory) {
   make_directories(directory);
   const auto now = state();
-  save_weights(directory / "weights.bin", *network_, {now.online, now.statistics});
-  save_learner(directory / "learner.bin", now);
+  return {save_weights(directory / "weights.bin", *network_, {now.online, now.statistics}),
+          save_learner(directory / "learner.bin", now)};
 }
 
 void Learner::begin_checkpoint() {
   if (checkpoint_) return;
   Checkpoint checkpoint;
-  checkpoint.directory = checkpoints_ / checkpoint_name(updates_);
+  checkpoint.directory = new_checkpoint(checkpoints_, updates_);
   checkpoint.started = clock_.now();
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
-  save(checkpoint.directory);
+  checkpoint.files = save(checkpoint.directory);
   member_.save_head(checkpoint.directory.string());
   checkpoint.waiting = 1;
   if (options_.checkpoint.replay) {
@@ -409,6 +409,11 @@ void Learner::continue_checkpoint() {
   const auto note = [&](const wire::SaveReply& reply, const std::string& who) {
     if (!checkpoint_ || reply.directory != checkpoint_->directory.string()) return;
     if (!reply.error.empty()) checkpoint_->error = who + ": " + reply.error;
+    for (const auto& file : reply.files) {
+      if (!is_part_name(file.name))
+        checkpoint_->error = text(who, " names a file '", file.name, "', wanted a plain name");
+      checkpoint_->files.push_back(file);
+    }
     --checkpoint_->waiting;
   };
   for (const auto& saved : client_->take_saves()) note(saved.reply, text("replay-", saved.shard));
@@ -419,13 +424,14 @@ void Learner::continue_checkpoint() {
                " failed: ", checkpoint_->error.empty() ? "not all parts came in time" : checkpoint_->error);
     checkpoint_.reset();
   } else if (checkpoint_->waiting == 0) {
-    complete_checkpoint();
+    end_checkpoint();
   }
 }
 
-void Learner::complete_checkpoint() {
-  const auto& directory = checkpoint_->directory;
-  write_manifest(directory, {checkpoint_updates_, member_.env_steps(), checkpoint_->shards, options_.member.commit});
+void Learner::end_checkpoint() {
+  const auto directory = complete_checkpoint(
+      checkpoint_->directory,
+      {checkpoint_updates_, member_.env_steps(), checkpoint_->shards, options_.member.commit, checkpoint_->files});
   log_.info("checkpoint ", directory.string(), " in ", seconds(clock_.now() - checkpoint_->started), " s");
   newest_checkpoint_ = directory.string();
   member_.set_checkpoint(newest_checkpoint_);

@@ -57,13 +57,14 @@ class Learner : public control::Role {
     return client_ && updates_ >= pause_at_ && client_->in_flight() == 0 && running_.empty();
   }
   // Lockstep: saves this role's part into a directory that the runner completes.
-  void save(const std::filesystem::path& directory);
+  [[nodiscard]] std::vector<WrittenFile> save(const std::filesystem::path& directory);
 
  private:
   // Why there was nothing to train on: all that may be under way is, or the ledger has no credits for it.
   enum class Idle { no, for_batch, for_credits };
   struct Checkpoint {
     std::filesystem::path directory;
+    std::vector<WrittenFile> files;
     std::size_t waiting = 0;  // shards and the head
     std::int64_t shards = 0;
     std::string error;
@@ -83,7 +84,7 @@ class Learner : public control::Role {
   void take_evaluations();
   void begin_checkpoint();
   void continue_checkpoint();
-  void complete_checkpoint();
+  void end_checkpoint();
   void end();
   void load(const std::filesystem::path& directory);
   [[nodiscard]] LearnerState state();

@@ -408,7 +408,7 @@ void ReplayClient::save(const std::string& directory) {
   for (auto& shard : shards_) {
     auto message = wire::encode(wire::SaveRequest{epoch_, directory});
     if (shard.socket->send(message) != wire::Sent::yes) {
-      saves_.push_back({shard.address.index, {directory, "the shard does not take messages", 0}});
+      saves_.push_back({shard.address.index, {directory, "the shard does not take messages", {}}});
     }
   }
 }

@@ -282,12 +282,12 @@ bool ShardServer::serve_reads() {
           const auto request = wire::decode<wire::SaveRequest>(message);
           if (request.epoch != member_.epoch()) throw InputError(text("a checkpoint of epoch ", request.epoch));
           if (!within_run(request.directory)) {
-            auto answer = wire::encode(wire::SaveReply{request.directory, "it is not within the run's directory", 0});
+            auto answer = wire::encode(wire::SaveReply{request.directory, "it is not within the run's directory", {}});
             (void)reads_.send_to(message.peer, answer);
             throw InputError(
                 text("a checkpoint into ", request.directory, ", which is not within the run's directory"));
           }
-          saves_.push_back({message.peer, request.directory});
+          saves_.push_back({message.peer, {request.directory, {}, {}}});
           continue_save();  // now: what comes after this message must not be in it
           break;
         }
@@ -380,33 +380,35 @@ void ShardServer::serve_priorities(const wire::Incoming& message) {
   if (result.refused > 0) log_.warn(result.refused, " of ", count, " new priorities were not finite and >= 0: refused");
 }
 
-void ShardServer::begin_save(const fs::path& directory) {
+WrittenFile ShardServer::begin_save(const fs::path& directory) {
   make_directories(directory);
   ByteWriter state;
   state.put(rng_.state());
-  write_file_atomically(directory / text("shard-", member_.welcome().index, ".rng"), state.bytes());
+  auto written = write_file_atomically(directory / text("shard-", member_.welcome().index, ".rng"), state.bytes());
   shard_->begin_snapshot(part(directory));
+  return written;
 }
 
-void ShardServer::save(const fs::path& directory) {
-  begin_save(directory);
-  while (!shard_->snapshot_some(snapshot_slice)) {
-  }
+std::vector<WrittenFile> ShardServer::save(const fs::path& directory) {
+  const auto random_numbers = begin_save(directory);
+  std::optional<WrittenFile> snapshot;
+  while (!snapshot) snapshot = shard_->snapshot_some(snapshot_slice);
+  return {random_numbers, *snapshot};
 }
 
 void ShardServer::continue_save() {
   if (saves_.empty()) return;
-  auto& save = saves_.front();
-  wire::SaveReply reply{save.directory, {}, 0};
+  auto& [peer, reply] = saves_.front();
   try {
-    if (!shard_->snapshot_running()) begin_save(save.directory);
-    if (!shard_->snapshot_some(snapshot_slice)) return;
-    reply.bytes = fs::file_size(part(save.directory));
+    if (!shard_->snapshot_running()) reply.files = {begin_save(reply.directory)};
+    const auto snapshot = shard_->snapshot_some(snapshot_slice);
+    if (!snapshot) return;
+    reply.files.push_back(*snapshot);
   } catch (const Error& error) {
     reply.error = error.what();
   }
   auto answer = wire::encode(reply);
-  (void)reads_.send_to(save.peer, answer);
+  (void)reads_.send_to(peer, answer);
   saves_.pop_front();
 }
 

@@ -54,7 +54,7 @@ class ShardServer : public control::Role {
   // Lockstep: nothing is held or being saved.
   [[nodiscard]] bool quiet() const { return pending_.empty() && saves_.empty(); }
   // Lockstep: this role's part of a checkpoint, at once.
-  void save(const std::filesystem::path& directory);
+  [[nodiscard]] std::vector<WrittenFile> save(const std::filesystem::path& directory);
 
  private:
   // A message whose chunks are applied one after the other, as the lease allows.
@@ -67,7 +67,7 @@ class ShardServer : public control::Role {
   };
   struct Save {
     std::string peer;
-    std::string directory;
+    wire::SaveReply reply;  // once all is written
   };
 
   void build();
@@ -82,7 +82,7 @@ class ShardServer : public control::Role {
   bool serve_reads();
   void serve_sample(const wire::Incoming& message);
   void serve_priorities(const wire::Incoming& message);
-  void begin_save(const std::filesystem::path& directory);
+  [[nodiscard]] WrittenFile begin_save(const std::filesystem::path& directory);
   void continue_save();
   [[nodiscard]] std::filesystem::path part(const std::filesystem::path& directory) const;
   [[nodiscard]] wire::SampleReply state_reply(const wire::SampleRequest& request);

@@ -109,16 +109,16 @@ void Shard::begin_snapshot(const std::filesystem::path& path) {
   snapshot_ = std::make_unique<Snapshot>(*this, path);
 }
 
-bool Shard::snapshot_some(std::uint64_t max_bytes) {
+std::optional<WrittenFile> Shard::snapshot_some(std::uint64_t max_bytes) {
   assert(snapshot_);
   try {
-    if (!snapshot_->write_some(*this, max_bytes)) return false;
+    auto written = snapshot_->write_some(*this, max_bytes);
+    if (written) snapshot_.reset();
+    return written;
   } catch (...) {
     snapshot_.reset();
     throw;
   }
-  snapshot_.reset();
-  return true;
 }
 
 void Shard::load(const std::filesystem::path& path, std::uint64_t generation_floor) {

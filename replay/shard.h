@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/files.h"
 #include "core/rng.h"
 #include "replay/item_table.h"
 #include "replay/row_store.h"
@@ -153,10 +154,10 @@ class Shard {
   // priorities are copied now (5 bytes a row of capacity, kept until the end), rows are written slice by slice, or just
   // before they are overwritten. An unfinished snapshot of before is given up; its file never appears.
   void begin_snapshot(const std::filesystem::path& path);
-  // Writes about `max_bytes`; true when the file is complete, flushed and in its place, and there is nothing more to
-  // do. Throws SystemError when this or a write during an insert failed; the snapshot is then given up. Precondition:
+  // Writes about `max_bytes`; the file when it is complete, flushed and in its place, and there is nothing more to do.
+  // Throws SystemError when this or a write during an insert failed; the snapshot is then given up. Precondition:
   // snapshot_running().
-  [[nodiscard]] bool snapshot_some(std::uint64_t max_bytes);
+  [[nodiscard]] std::optional<WrittenFile> snapshot_some(std::uint64_t max_bytes);
   [[nodiscard]] bool snapshot_running() const { return snapshot_ != nullptr; }
 
   // Becomes what was saved. Capacity, stack, n_step and schema must be as they were; alpha, selector and shard index

@@ -98,15 +98,14 @@ std::uint64_t Snapshot::write_block(const Shard& shard) {
   return payload.size();
 }
 
-bool Snapshot::write_some(const Shard& shard, std::uint64_t max_bytes) {
+std::optional<WrittenFile> Snapshot::write_some(const Shard& shard, std::uint64_t max_bytes) {
   if (failure_) std::rethrow_exception(failure_);
   std::uint64_t written = 0;
   while (cursor_ < end_) {
     written += write_block(shard);
-    if (written >= max_bytes && cursor_ < end_) return false;
+    if (written >= max_bytes && cursor_ < end_) return std::nullopt;
   }
-  file_.commit();
-  return true;
+  return file_.commit();
 }
 
 void Snapshot::save_before_overwrite(const Shard& shard, std::uint64_t rows) noexcept {

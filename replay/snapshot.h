@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,9 +24,8 @@ class Snapshot {
   // Captures what may change: streams, counters, priorities. Throws SystemError when the file cannot be made.
   Snapshot(const Shard& shard, const std::filesystem::path& path);
 
-  // Writes blocks until about `max_bytes` are out, at least one; true when the file is in its place. Throws
-  // SystemError.
-  [[nodiscard]] bool write_some(const Shard& shard, std::uint64_t max_bytes);
+  // Writes blocks until about `max_bytes` are out, at least one; the file when it is in its place. Throws SystemError.
+  [[nodiscard]] std::optional<WrittenFile> write_some(const Shard& shard, std::uint64_t max_bytes);
 
   // Before `rows` rows are appended: writes those that they will overwrite, if they are not out yet. Does not throw: a
   // failure is kept for write_some, an insert has no part in it.

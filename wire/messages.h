@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/files.h"
 #include "core/tensor.h"
 #include "wire/socket.h"
 
@@ -349,11 +350,11 @@ struct SaveRequest {
 struct SaveReply {
   static constexpr auto type = MessageType::save_reply;
   std::string directory;
-  std::string error;  // empty: done
-  std::uint64_t bytes = 0;
+  std::string error;               // empty: done
+  std::vector<WrittenFile> files;  // what the sender has put there
   template <class A>
   void serialize(A& a) {
-    a(directory, error, bytes);
+    a(directory, error, files);
   }
 };
 

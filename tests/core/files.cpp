@@ -45,6 +45,28 @@ TEST_CASE("files: a temporary file left by a dead process is in nobody's way") {
   CHECK(read_text_file(path) == "new");
 }
 
+TEST_CASE("files: a file is verified against what was written, however it was cut into pieces") {
+  const TemporaryDirectory dir;
+  std::vector<std::byte> bytes((std::size_t{5} << 19) + 7);  // two and a half of the pieces in which it is read
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 31 >> 3);
+  AtomicFile file(dir / "a");
+  file.write(std::span(bytes).first(1000));
+  file.write(std::span(bytes).subspan(1000));
+  const auto written = file.commit();
+  CHECK(written == WrittenFile{"a", bytes.size(), checksum(bytes)});
+  CHECK_NOTHROW(verify_file(dir.path(), written));
+  for (const std::size_t place : {std::size_t{0}, std::size_t{1} << 20, bytes.size() - 1}) {
+    bytes[place] ^= std::byte{1};
+    write_file_atomically(dir / "a", bytes);
+    CHECK_THROWS_AS(verify_file(dir.path(), written), InputError);
+    CHECK_THROWS_WITH(verify_file(dir.path(), written), Contains("/a: checksum mismatch"));
+    bytes[place] ^= std::byte{1};
+  }
+  write_file_atomically(dir / "a", std::span(bytes).first(10));
+  CHECK_THROWS_WITH(verify_file(dir.path(), written), Contains(text("/a: saw 10 bytes, wanted the ", bytes.size())));
+  CHECK_THROWS_WITH(verify_file(dir.path(), {"b", 0, 0}), Contains("/b'") && Contains("No such file"));
+}
+
 TEST_CASE("files: errors name the path and the cause") {
   const TemporaryDirectory dir;
   CHECK_THROWS_AS(read_file(dir / "absent"), SystemError);

@@ -15,7 +15,8 @@ import traceback
 sys.dont_write_bytecode = True  # the tests may lie where nothing can be written
 import support
 
-MODULES = ["pauses", "kills", "python_hosts", "lockstep", "signals", "by_hand", "refusals", "records", "command_line"]
+MODULES = ["pauses", "kills", "python_hosts", "lockstep", "signals", "by_hand", "refusals", "checkpoints", "records",
+           "command_line"]
 AT_ONCE = 2
 
 

@@ -1,6 +1,7 @@
 #include "learner/checkpoint.h"
 
 #include <cstdlib>
+#include <fstream>
 
 #include "core/checksum.h"
 #include "core/error.h"
@@ -64,8 +65,24 @@ std::string message_of(const std::function<void()>& call) {
 }
 
 void complete(const fs::path& checkpoints, std::uint64_t updates) {
-  make_directories(checkpoints / checkpoint_name(updates));
-  write_manifest(checkpoints / checkpoint_name(updates), {updates, updates * 10, 2, "abc"});
+  const auto directory = new_checkpoint(checkpoints, updates);
+  make_directories(directory);
+  std::vector<WrittenFile> files;
+  for (const auto* name : {"weights.bin", "head.bin", "shard-0.bin", "shard-0.rng"})
+    files.push_back(write_file_atomically(directory / name, text(name, " at ", updates)));
+  complete_checkpoint(directory, {updates, updates * 10, 2, "abc", files});
+}
+
+// At once, not atomically: a test of every bit would flush the disk for minutes.
+void write(const fs::path& file, std::span<const std::byte> bytes) {
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
+
+void flip(const fs::path& file, std::size_t byte, int bit = 4) {
+  auto bytes = read_file(file);
+  bytes.at(byte) ^= std::byte{1} << bit;
+  write(file, bytes);
 }
 
 }  // namespace
@@ -181,6 +198,136 @@ TEST_CASE("checkpoint: pruning keeps the newest, and what is being written") {
   prune_checkpoints(directory.path, 2);
   CHECK(list_directory(directory.path) ==
         std::vector<std::string>{checkpoint_name(300), checkpoint_name(400), checkpoint_name(500)});
+}
+
+TEST_CASE("checkpoint: other roles' files have plain names") {
+  for (const auto* name : {"head.bin", "shard-0.bin", "shard-17.rng"}) CHECK(is_part_name(name));
+  for (const auto* name : {"", "a/b", "../epoch", "\xff", "a b", "a\n"}) CHECK(!is_part_name(name));
+  CHECK(!is_part_name(std::string(101, 'a')));
+}
+
+TEST_CASE("checkpoint: verifying finds any cut, any flipped bit and any missing file, and names it") {
+  Directory directory;
+  complete(directory.path, 100);
+  const auto checkpoint = directory.path / checkpoint_name(100);
+  REQUIRE_NOTHROW(verify_checkpoint(checkpoint));
+  for (const auto& name : list_directory(checkpoint)) {
+    const auto file = checkpoint / name;
+    INFO(name);
+    const auto good = read_file(file);
+    const auto expect_found = [&] {
+      CHECK(message_of([&] { verify_checkpoint(checkpoint); }).find(file.string()) != std::string::npos);
+    };
+    for (std::size_t byte = 0; byte < good.size(); ++byte) {
+      CAPTURE(byte, good[byte]);
+      if (name != "manifest.json" || byte + 1 < good.size()) {  // its last newline says nothing
+        write(file, std::span(good).first(byte));
+        expect_found();
+      }
+      for (int bit = 0; bit < 8; ++bit) {
+        write(file, good);
+        flip(file, byte, bit);
+        expect_found();
+      }
+    }
+    auto longer = good;
+    longer.push_back(std::byte{'x'});
+    write(file, longer);
+    expect_found();
+    write(file, good);
+    if (name == "shard-0.bin") continue;  // below
+    fs::remove(file);
+    expect_found();
+    write(file, good);
+  }
+  CHECK_NOTHROW(verify_checkpoint(checkpoint));
+}
+
+TEST_CASE("checkpoint: a shard's snapshot may be taken away, its random numbers alone may not") {
+  Directory directory;
+  complete(directory.path, 100);
+  const auto checkpoint = directory.path / checkpoint_name(100);
+  fs::remove(checkpoint / "shard-0.bin");
+  CHECK_NOTHROW(verify_checkpoint(checkpoint));
+  fs::remove(checkpoint / "shard-0.rng");
+  CHECK_NOTHROW(verify_checkpoint(checkpoint));
+}
+
+TEST_CASE("checkpoint: a manifest of before it listed files is read, and has none to verify") {
+  Directory directory;
+  write_file_atomically(directory.path / "manifest.json",
+                        R"({"commit": "abc", "env_steps": 20, "format": 1, "shards": 2, "updates": 3})");
+  const auto manifest = read_manifest(directory.path);
+  CHECK(manifest.updates == 3);
+  CHECK(manifest.files.empty());
+  CHECK_NOTHROW(verify_checkpoint(directory.path));
+  write_file_atomically(directory.path / "manifest.json",
+                        R"({"commit": "abc", "env_steps": 20, "format": 7, "shards": 2, "updates": 3})");
+  CHECK(message_of([&] { (void)read_manifest(directory.path); }).find("saw format 7, wanted 2") != std::string::npos);
+}
+
+TEST_CASE("checkpoint: the newest that is as it was written is found, with what is wrong with newer ones") {
+  Directory directory;
+  CHECK(!newest_verified_checkpoint(directory.path));
+  for (const std::uint64_t updates : {100, 200, 300, 400}) complete(directory.path, updates);
+  CHECK(newest_verified_checkpoint(directory.path)->directory.filename() == checkpoint_name(400));
+  CHECK(newest_verified_checkpoint(directory.path)->newer.empty());
+  flip(directory.path / checkpoint_name(400) / "head.bin", 3);
+  flip(directory.path / checkpoint_name(300) / "manifest.json", 30);
+  const auto found = newest_verified_checkpoint(directory.path);
+  CHECK(found->directory.filename() == checkpoint_name(200));
+  REQUIRE(found->newer.size() == 2);
+  CHECK(found->newer[0].directory.filename() == checkpoint_name(400));
+  CHECK(found->newer[0].why.find("head.bin: checksum mismatch") != std::string::npos);
+  CHECK(found->newer[1].directory.filename() == checkpoint_name(300));
+  CHECK(found->newer[1].why.find("manifest.json") != std::string::npos);
+  fs::remove(directory.path / checkpoint_name(200) / "weights.bin");
+  fs::resize_file(directory.path / checkpoint_name(100) / "shard-0.bin", 5);
+  const auto refusal = message_of([&] { (void)newest_verified_checkpoint(directory.path); });
+  for (const auto* words : {"400/head.bin: checksum mismatch", "300/manifest.json: ", "200/weights.bin': No such file",
+                            "100/shard-0.bin: saw 5 bytes, wanted the 18"})
+    CHECK(refusal.find(words) != std::string::npos);
+}
+
+TEST_CASE("checkpoint: one that is set aside frees its name, and no good one is pruned for it") {
+  Directory directory;
+  for (const std::uint64_t updates : {100, 200}) complete(directory.path, updates);
+  const auto damaged = directory.path / checkpoint_name(200);
+  CHECK(set_aside(damaged).filename() == "damaged-" + checkpoint_name(200));
+  complete(directory.path, 200);
+  CHECK(set_aside(damaged).filename() == "damaged-" + checkpoint_name(200) + ".2");
+  complete(directory.path, 300);
+  prune_checkpoints(directory.path, 2);
+  CHECK(list_directory(directory.path) == std::vector<std::string>{"damaged-" + checkpoint_name(200),
+                                                                   "damaged-" + checkpoint_name(200) + ".2",
+                                                                   checkpoint_name(100), checkpoint_name(300)});
+}
+
+TEST_CASE("checkpoint: another at the same update is written beside the first, and takes its place when complete") {
+  Directory directory;
+  complete(directory.path, 100);
+  const auto first = directory.path / checkpoint_name(100);
+  const auto second = new_checkpoint(directory.path, 100);
+  REQUIRE(second != first);
+  make_directories(second);
+  const auto file = write_file_atomically(second / "head.bin", "later");
+  CHECK(newest_verified_checkpoint(directory.path)->directory == first);  // as after a crash at this point
+  CHECK(complete_checkpoint(second, {100, 1001, 0, "abc", {file}}) == first);
+  CHECK(list_directory(directory.path) == std::vector<std::string>{checkpoint_name(100)});
+  CHECK(read_manifest(first).env_steps == 1001);
+  CHECK_NOTHROW(verify_checkpoint(first));
+}
+
+TEST_CASE("checkpoint: where a crash left both at one update, the second is the newest and is not written over") {
+  Directory directory;
+  complete(directory.path, 100);
+  const auto first = directory.path / checkpoint_name(100);
+  const auto second = new_checkpoint(directory.path, 100);
+  fs::copy(first, second);
+  CHECK(newest_checkpoint(directory.path) == second);
+  CHECK(new_checkpoint(directory.path, 100) == first);
+  complete(directory.path, 100);
+  CHECK(list_directory(directory.path) == std::vector<std::string>{checkpoint_name(100)});
 }
 
 TEST_CASE("checkpoint: the best is kept apart from the others") {

@@ -86,14 +86,16 @@ TEST_CASE("snapshot: holds the moment it began, though inserts, updates and evic
   const std::uint64_t mass = shard.mass();
   shard.begin_snapshot(folder.path / "replay");
   bool written = false;
-  while (chunks_a_slice == 0 && !written) written = shard.snapshot_some(1);
+  while (chunks_a_slice == 0 && !written) written = shard.snapshot_some(1).has_value();
   int chunks = 0;
   for (; shard.counters().evicted_rows < counters.evicted_rows + 2 * options.capacity_rows; ++chunks) {
     driver.send_unchecked(shard);
     driver.update_unchecked(shard);
-    if (!written && chunks % chunks_a_slice == chunks_a_slice - 1) written = shard.snapshot_some(1);
+    if (!written && chunks % chunks_a_slice == chunks_a_slice - 1) {
+      written = shard.snapshot_some(1).has_value();
+    }
   }
-  while (!written) written = shard.snapshot_some(1);
+  while (!written) written = shard.snapshot_some(1).has_value();
   REQUIRE_FALSE(shard.snapshot_running());
   Shard loaded(options, witness_schema(4096));
   loaded.load(folder.path / "replay", 0);

@@ -99,7 +99,8 @@ void check_address(const std::string& address) {
   throw ConfigError(text("--connect ", address, ": wanted tcp://HOST:PORT or ipc://PATH"));
 }
 
-// Large batches come in by two connections or more: a thread of ZeroMQ's own for each of two, where there are processors.
+// Large batches come in by two connections or more: a thread of ZeroMQ's own for each of two, where there are
+// processors.
 int io_threads(std::string_view role) { return role == "learner" && std::thread::hardware_concurrency() >= 8 ? 2 : 1; }
 
 struct Joined {

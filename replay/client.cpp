@@ -46,8 +46,8 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
     }
     Shard fresh;
     fresh.address = address;
-    fresh.socket = std::make_unique<wire::Socket>(context_, wire::SocketKind::dealer,
-                                                  wire::SocketOptions{.identity = options_.identity, .check_parts = false});
+    fresh.socket = std::make_unique<wire::Socket>(
+        context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = options_.identity, .check_parts = false});
     fresh.socket->connect(address.sample);
     fresh.heard = clock_.now();
     next.push_back(std::move(fresh));
@@ -365,7 +365,8 @@ void ReplayClient::drop_damaged(Round& round) {
     if (!part.reply || std::all_of(part.columns.begin(), part.columns.end(), intact)) continue;
     part.reply.reset();
     part.columns.clear();
-    if (const auto* shard = find(part.shard, part.incarnation)) shard->socket->refuse("sample reply: checksum mismatch");
+    if (const auto* shard = find(part.shard, part.incarnation))
+      shard->socket->refuse("sample reply: checksum mismatch");
     reissue(round, i);
   }
 }

@@ -9,7 +9,8 @@
 // Several batches may be drawn as one round: one request and one reply a shard for all of them. The round is stratified
 // as a whole and dealt out so that each batch is stratified over the whole mass too; every item's P stays the same.
 // New priorities wait for the next request, so that both wake a shard once.
-// Never blocks. One owner thread. Large batches are checked and copied with helpers, where there are processors for them.
+// Never blocks. One owner thread. Large batches are checked and copied with helpers, where there are processors for
+// them.
 #pragma once
 
 #include <cstdint>

@@ -37,7 +37,8 @@ TEST_CASE("helpers: pieces that wait for each other end only if helpers take par
 
 TEST_CASE("helpers: they take no signals") {
   static std::atomic<std::thread::id> taker;
-  struct sigaction before {}, mine {};
+  struct sigaction before {
+  }, mine{};
   mine.sa_handler = [](int) { taker = std::this_thread::get_id(); };
   sigaction(SIGUSR2, &mine, &before);
   Helpers helpers(3);

@@ -1,0 +1,227 @@
+// The learner's client against shards that the test plays: rows put together from many replies, by helpers or alone,
+// and replies whose rows came damaged.
+#include "replay/client.h"
+
+#include <cstring>
+#include <set>
+
+#include "core/error.h"
+#include "replay/sample_table.h"
+#include "tests/support/catch.h"
+
+using namespace qanat;
+using namespace qanat::replay;
+
+namespace {
+
+constexpr std::uint32_t stack = 2;
+constexpr std::uint64_t epoch = 3;
+
+Schema schema_of(std::int64_t pixels) {
+  Schema schema;
+  schema.observations = {{"frame", DType::u8, {pixels}}};
+  schema.action = {"action", DType::i32, {}};
+  schema.extras = {{"mask", DType::u8, {3}}};
+  return schema;
+}
+
+// What stands in a row: its item's number, its place in the item's rows and a byte that goes on to its end.
+std::vector<std::byte> row_of(std::uint32_t shard, std::uint32_t item, std::uint32_t place, std::size_t bytes) {
+  std::vector<std::byte> row(bytes, static_cast<std::byte>(shard * 31 + item * 7 + place));
+  if (bytes >= 12) {
+    std::memcpy(row.data(), &shard, 4);
+    std::memcpy(row.data() + 4, &item, 4);
+    std::memcpy(row.data() + 8, &place, 4);
+  }
+  return row;
+}
+
+// Answers requests with new items, each of stack + 1 rows, the middle ones of state and next state the same.
+struct PlayedShard {
+  PlayedShard(wire::Context& context, std::uint32_t shard, const Schema& what)
+      : index(shard),
+        schema(what),
+        router(context, wire::SocketKind::router),
+        address(router.bind(text("inproc://shard-", shard))) {}
+
+  // The parts of `damaged` are changed on the way.
+  void serve(const std::set<std::size_t>& damaged = {}) {
+    for (const auto& message : router.receive_all()) {
+      if (message.type != static_cast<std::uint16_t>(wire::MessageType::sample_request)) continue;
+      const auto request = wire::decode<wire::SampleRequest>(message);
+      wire::SampleReply reply{epoch, request.request, 10, request.count, request.count * (stack + 1), 100, 100, 1};
+      std::vector<wire::Frame> parts;
+      if (request.count > 0) {
+        ++replies;
+        largest = std::max(largest, std::size_t{reply.rows} * schema.observations[0].bytes());
+        parts = parts_of(request.count);
+        for (const auto part : damaged) {
+          auto bytes = parts[part].mutable_bytes();
+          (void)parts[part].checksum();  // from now on the one that is sent
+          bytes.back() ^= std::byte{1};
+        }
+      }
+      auto answer = wire::encode(reply, std::move(parts));
+      REQUIRE(router.send_to(message.peer, answer) == wire::Sent::yes);
+    }
+  }
+
+  std::vector<wire::Frame> parts_of(std::uint32_t count) {
+    SampleTable table{.stack = stack, .n_step = 1};
+    table.resize(count);
+    std::vector<std::byte> frames, masks;
+    for (std::uint32_t i = 0; i < count; ++i, ++items) {
+      table.slots[i] = items;
+      table.generations[i] = 1;
+      table.leaves[i] = 1;
+      table.steps[i] = 1;
+      for (std::uint32_t place = 0; place <= stack; ++place) {
+        const auto row = i * (stack + 1) + place;
+        if (place < stack) table.state[i * stack + place] = row;
+        if (place > 0) table.next_state[i * stack + place - 1] = row;
+        for (auto [bytes, to] : {std::pair{schema.observations[0].bytes(), &frames}, {std::size_t{3}, &masks}}) {
+          const auto made = row_of(index, items, place, bytes);
+          to->insert(to->end(), made.begin(), made.end());
+        }
+      }
+    }
+    std::vector<wire::Frame> parts;
+    parts.push_back(table.encode());
+    parts.push_back(wire::Frame::copy_of(frames));
+    parts.push_back(wire::Frame::copy_of(masks));
+    return parts;
+  }
+
+  std::uint32_t index;
+  Schema schema;
+  wire::Socket router;
+  std::string address;
+  std::uint32_t items = 0;
+  std::size_t replies = 0, largest = 0;
+};
+
+struct Replay {
+  Replay(std::int64_t pixels, std::uint32_t batch, std::size_t helpers)
+      : schema(schema_of(pixels)),
+        client(context, clock,
+               {.schema = schema, .stack = stack, .batch = batch, .seed = 1, .identity = "learner", .helpers = helpers}) {
+    std::vector<ShardAddress> addresses;
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      shards.push_back(std::make_unique<PlayedShard>(context, i, schema));
+      addresses.push_back({i, 10, shards.back()->address});
+    }
+    client.set_epoch(epoch);
+    client.set_shards(addresses);
+    clock.advance(std::chrono::seconds(1));
+    exchange();
+  }
+
+  void exchange(const std::set<std::size_t>& damaged_by_the_second = {}) {
+    (void)client.step();
+    shards[0]->serve();
+    shards[1]->serve(damaged_by_the_second);
+    (void)client.step();
+  }
+
+  // Whether every item's rows are what its shard sent, and no item is there twice.
+  void check(const SampledBatch& batch, const std::byte* frames) {
+    const auto bytes = schema.observations[0].bytes();
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const auto handle = batch.handle(i);
+      REQUIRE(seen.insert(handle).second);
+      for (std::uint32_t place = 0; place <= stack; ++place) {
+        const auto row = place < stack ? batch.table.state[i * stack + place] : batch.table.next_state[i * stack + 1];
+        if (place > 0) REQUIRE(batch.table.next_state[i * stack + place - 1] == row);
+        REQUIRE(row < batch.rows);
+        const auto wanted = row_of(handle.shard, handle.slot, place, bytes);
+        REQUIRE(std::memcmp(frames + row * bytes, wanted.data(), bytes) == 0);
+        const auto mask = row_of(handle.shard, handle.slot, place, 3);
+        REQUIRE(std::memcmp(batch.columns[1].data() + row * 3, mask.data(), 3) == 0);
+      }
+    }
+  }
+
+  wire::Context context{0};
+  VirtualClock clock;
+  Schema schema;
+  std::vector<std::unique_ptr<PlayedShard>> shards;
+  ReplayClient client;
+  std::set<Handle> seen;
+};
+
+}  // namespace
+
+TEST_CASE("client: large batches come in replies of half a megabyte, and helpers change nothing") {
+  const std::size_t helpers = GENERATE(0, 3);
+  Replay replay(7056, 512, helpers);
+  std::vector<std::byte> elsewhere;
+  for (int round = 0; round < 4; ++round) {
+    REQUIRE(replay.client.request());
+    replay.exchange();
+    const bool own = round % 2 == 0;
+    const auto memory = [&](std::size_t bytes) {
+      elsewhere.assign(own ? 0 : bytes, std::byte{0xee});
+      return std::span(elsewhere);
+    };
+    auto batch = replay.client.take(memory);
+    REQUIRE(batch);
+    REQUIRE(batch->rows == 512 * (stack + 1));
+    CHECK(batch->columns[0].empty() != own);
+    replay.check(*batch, batch->network_rows());
+    replay.client.recycle(std::move(*batch));
+  }
+  CHECK(replay.seen.size() == 4 * 512);
+  CHECK(replay.shards[0]->replies > 20);
+  CHECK(std::max(replay.shards[0]->largest, replay.shards[1]->largest) <= 512 << 10);
+}
+
+TEST_CASE("client: of a round of small batches each gets rows of its own") {
+  Replay replay(20, 8, 3);
+  REQUIRE(replay.client.request(4));
+  replay.exchange();
+  for (int i = 0; i < 4; ++i) {
+    const auto batch = replay.client.take();
+    REQUIRE(batch);
+    REQUIRE(batch->size() == 8);
+    replay.check(*batch, batch->network_rows());
+  }
+  CHECK_FALSE(replay.client.take());
+  CHECK(replay.seen.size() == 32);
+}
+
+TEST_CASE("client: rows that come damaged are counted and asked for again, and the batch is whole") {
+  const std::size_t helpers = GENERATE(0, 3);
+  const std::size_t damaged = GENERATE(1, 2);  // the frames or the masks
+  const auto [pixels, batches, batch] = GENERATE(std::tuple{7056, 1U, 512U}, std::tuple{20, 4U, 8U});
+  Replay replay(pixels, batch, helpers);
+  REQUIRE(replay.client.request(batches));
+  replay.exchange({damaged});
+  const auto replies = replay.shards[1]->replies;
+  REQUIRE(replies > 0);
+  CHECK_FALSE(replay.client.take());
+  CHECK(replay.client.traffic().refused == replies);
+  CHECK(replay.client.in_flight() == batches);
+  CHECK_FALSE(replay.client.take());  // not there yet
+  replay.exchange();
+  for (std::uint32_t i = 0; i < batches; ++i) {
+    const auto taken = replay.client.take();
+    REQUIRE(taken);
+    replay.check(*taken, taken->network_rows());
+  }
+  CHECK(replay.client.in_flight() == 0);
+  CHECK(replay.seen.size() == batches * batch);
+}
+
+TEST_CASE("client: a damaged item table is refused when it arrives, and asked for again after the silence") {
+  Replay replay(20, 8, 0);
+  REQUIRE(replay.client.request());
+  replay.exchange({0});
+  CHECK(replay.client.traffic().refused == 1);
+  CHECK_FALSE(replay.client.take());
+  replay.clock.advance(std::chrono::seconds(6));
+  replay.exchange();
+  replay.exchange();
+  const auto batch = replay.client.take();
+  REQUIRE(batch);
+  replay.check(*batch, batch->network_rows());
+}

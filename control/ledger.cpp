@@ -8,9 +8,10 @@
 namespace qanat::control {
 namespace {
 
-// A grant is at least this share of the window, or all that was asked for: many small ones would cost the members more
-// messages than their work is worth.
+// A grant is at least this share of the window, or so many trained steps, or all that was asked for: many small ones
+// would cost the members more messages than their work is worth, large ones are all drawn at once and then waited for.
 constexpr double least_share = 1.0 / 16;
+constexpr double least_steps = 2048;
 constexpr double unlimited = 1e15;  // steps at once; far below 2^53, so exact in doubles
 
 }  // namespace
@@ -99,7 +100,7 @@ std::vector<Ledger::Grant> Ledger::grants() {
     }
     // Who was served last comes last.
     std::rotate(asking.begin(), std::upper_bound(asking.begin(), asking.end(), served), asking.end());
-    const double trained = options_.window * least_share;
+    const double trained = std::min(options_.window * least_share, least_steps);
     const double least = side == Side::insert && options_.ratio > 0 ? trained / options_.ratio : trained;
     for (std::size_t i = 0; i < asking.size(); ++i) {
       auto& entry = members_.at(asking[i]);

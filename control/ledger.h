@@ -53,8 +53,8 @@ class Ledger {
   // Ends the coupling: everybody gets what they want. For draining.
   void release() { released_ = true; }
 
-  // New grants since the last call. Who asks shares alike, but nobody gets less than a sixteenth of the window at a
-  // time unless that is all they asked for: they take turns instead.
+  // New grants since the last call. Who asks shares alike, but nobody gets less than a sixteenth of the window, or
+  // 2,048 trained steps, at a time unless that is all they asked for: they take turns instead.
   [[nodiscard]] std::vector<Grant> grants();
 
   [[nodiscard]] std::uint64_t granted(std::uint64_t member) const;

@@ -98,11 +98,11 @@ struct LearnerConfig {
         "device", device,
         "Where updates run: cpu; cuda:N for a GPU by its number; auto for the first GPU where one can be used, else "
         "cpu (`qanat doctor` tells which and why); reference for the plain loops that the tests trust.");
-    v.field(
-        "precision", precision,
-        "On a GPU, what activations and products are computed in; auto: bf16. Weights and the optimiser stay f32. A "
-        "processor computes in fp32.",
-        {"auto", "bf16", "tf32", "fp32"});
+    v.field("precision", precision,
+            "On a GPU, what activations and products are computed in; auto: bf16 for networks with convolutions, else "
+            "tf32. "
+            "Weights and the optimiser stay f32. A processor computes in fp32.",
+            {"auto", "bf16", "tf32", "fp32"});
     v.field("kernels", kernels,
             "On a GPU: general runs any network on cuDNN and cuBLASLt, fused are own kernels for networks they know; "
             "auto: fused where they fit.",

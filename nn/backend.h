@@ -50,7 +50,7 @@ struct TrainerOptions {
   double target_tau = 1;      // < 1: target += tau (online - target) after every update
 
   // On a device. A processor computes in f32, one way: there "auto" and "fp32", and "auto" and "general", are the same.
-  std::string precision = "auto";  // auto | bf16 | tf32 | fp32; auto: bf16. Master weights are f32 in all of them.
+  std::string precision = "auto";  // auto | bf16 | tf32 | fp32. Master weights are f32 in all of them.
   std::string kernels = "auto";    // auto | general | fused; auto: fused where the network is one of those it knows
   bool capture = true;             // false: launches each kernel instead of replaying a graph; for tests and profilers
 };

@@ -46,8 +46,9 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
     }
     Shard fresh;
     fresh.address = address;
-    fresh.socket = std::make_unique<wire::Socket>(
-        context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = options_.identity, .check_parts = false});
+    const wire::SocketOptions options{
+        .identity = options_.identity, .check_parts = false, .io_thread = static_cast<int>(address.index)};
+    fresh.socket = std::make_unique<wire::Socket>(context_, wire::SocketKind::dealer, options);
     fresh.socket->connect(address.sample);
     fresh.heard = clock_.now();
     next.push_back(std::move(fresh));

@@ -147,7 +147,8 @@ Traffic& Traffic::operator+=(const Traffic& other) {
 }
 
 struct Context::Impl {
-  explicit Impl(int io_threads) : context(io_threads) {}
+  explicit Impl(int threads) : io_threads(threads), context(threads) {}
+  int io_threads;
   zmq::context_t context;
 };
 
@@ -158,7 +159,7 @@ struct Socket::Impl {
   Impl(zmq::context_t& context, SocketKind socket_kind, SocketOptions socket_options)
       : socket(context, type_of(socket_kind)), kind(socket_kind), options(std::move(socket_options)) {}
 
-  void configure();
+  void configure(int io_threads);
   std::optional<Incoming> receive_raw(bool& got_any);
   bool check(std::vector<Frame>& frames, Incoming& out);
   bool refuse(std::string why) {
@@ -176,12 +177,12 @@ struct Socket::Impl {
 
 Socket::Socket(Context& context, SocketKind kind, SocketOptions options) try
     : impl_(std::make_unique<Impl>(context.impl_->context, kind, std::move(options))) {
-  impl_->configure();
+  impl_->configure(context.impl_->io_threads);
 } catch (const zmq::error_t& error) {
   throw SystemError(text("cannot make a socket: ", error.what()));
 }
 
-void Socket::Impl::configure() {
+void Socket::Impl::configure(int io_threads) {
   socket.set(zmq::sockopt::linger, static_cast<int>(options.linger.count()));
   socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(options.max_frame_bytes));
   socket.set(zmq::sockopt::sndhwm, options.send_queue);
@@ -195,6 +196,9 @@ void Socket::Impl::configure() {
   if (kind == SocketKind::router) {
     socket.set(zmq::sockopt::router_mandatory, true);
     socket.set(zmq::sockopt::router_handover, true);
+  }
+  if (options.io_thread >= 0 && io_threads > 0) {
+    socket.set(zmq::sockopt::affinity, std::uint64_t{1} << (options.io_thread % std::min(io_threads, 64)));
   }
   if (!options.identity.empty()) socket.set(zmq::sockopt::routing_id, options.identity);
   if (kind == SocketKind::subscriber) socket.set(zmq::sockopt::subscribe, "");

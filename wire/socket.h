@@ -56,6 +56,9 @@ struct SocketOptions {
   Milliseconds linger{0};      // how long closing waits for unsent messages
   // false: of the parts only the sizes are checked; the receiver asks Frame::intact() before it believes one.
   bool check_parts = true;
+  // Which of the context's I/O threads serves its connections, by number, modulo their count; negative: ZeroMQ chooses,
+  // and sockets that connect at the same time get the same one.
+  int io_thread = -1;
 };
 
 struct Traffic {

@@ -23,7 +23,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch,
                                        const std::string& precision) override {
     check_max_batch(max_batch);
-    const Precision chosen = precision == "auto" ? Precision::fp32 : precision_of(precision);
+    const Precision chosen = precision == "auto" ? Precision::fp32 : precision_of(precision, spec);
     if (chosen == Precision::bf16) {
       return std::make_unique<EngineInference<CudaOps<__nv_bfloat16>>>(spec, max_batch, device_, chosen);
     }
@@ -32,7 +32,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<QTrainer> trainer(const NetworkSpec& spec, const TrainerOptions& options) override {
     check_options(options);
-    const Precision precision = precision_of(options.precision);
+    const Precision precision = precision_of(options.precision, spec);
     if (options.kernels != "general") {
       const std::string obstacle = nature::obstacle(spec, options, device_);
       if (obstacle.empty()) return nature::make_trainer(spec, options, device_);
@@ -46,7 +46,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<SequenceTrainer> sequence_trainer(const NetworkSpec& spec, const SequenceOptions& options) override {
     check_sequence_options(spec, options);
-    const Precision precision = precision_of(options.update.precision);
+    const Precision precision = precision_of(options.update.precision, spec);
     if (precision == Precision::bf16) {
       return std::make_unique<EngineSequenceTrainer<CudaSequenceOps<__nv_bfloat16>>>(spec, options, device_, precision);
     }

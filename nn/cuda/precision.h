@@ -8,6 +8,8 @@
 
 #include <string_view>
 
+#include "nn/network.h"
+
 namespace qanat::nn::cuda {
 
 enum class Precision {
@@ -16,8 +18,10 @@ enum class Precision {
   fp32,  // all f32, no TF32 anywhere
 };
 
-// "bf16" | "tf32" | "fp32"; "auto" is bf16. Throws ConfigError for any other word.
-[[nodiscard]] Precision precision_of(std::string_view word);
+// "bf16" | "tf32" | "fp32"; "auto" is bf16 for a network with convolutions and tf32 for others: those are no faster in
+// bf16, and three digits are too few for small observations (CartPole is not learned). Throws ConfigError for any other
+// word.
+[[nodiscard]] Precision precision_of(std::string_view word, const NetworkSpec& spec);
 [[nodiscard]] const char* name_of(Precision precision);
 
 // How the libraries call the type that activations and products' operands have.

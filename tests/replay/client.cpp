@@ -103,8 +103,9 @@ struct PlayedShard {
 struct Replay {
   Replay(std::int64_t pixels, std::uint32_t batch, std::size_t helpers)
       : schema(schema_of(pixels)),
-        client(context, clock,
-               {.schema = schema, .stack = stack, .batch = batch, .seed = 1, .identity = "learner", .helpers = helpers}) {
+        client(
+            context, clock,
+            {.schema = schema, .stack = stack, .batch = batch, .seed = 1, .identity = "learner", .helpers = helpers}) {
     std::vector<ShardAddress> addresses;
     for (std::uint32_t i = 0; i < 2; ++i) {
       shards.push_back(std::make_unique<PlayedShard>(context, i, schema));

@@ -33,6 +33,23 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("cuda: by itself a network with convolutions is computed in bf16, another in tf32") {
+  NEEDS_GPU();
+  const auto all = networks();
+  for (const auto& [index, chosen, other] : {std::tuple{0, "tf32", "bf16"}, std::tuple{5, "bf16", "tf32"}}) {
+    const auto& [name, spec] = all[static_cast<std::size_t>(index)];
+    CAPTURE(name);
+    Rng rng(15);
+    RandomBatch batch(spec, 32, false, rng);
+    const auto online = random_parameters(spec, 16);
+    const auto update = [&](const std::string& precision) {
+      return one_update("cuda:0 " + precision + " general", spec, {.batch = 32}, batch.view, online, online).gradients;
+    };
+    CHECK(update("auto") == update(chosen));
+    CHECK(update("auto") != update(other));
+  }
+}
+
 TEST_CASE("cuda: large batches agree with the processor in fp32") {
   NEEDS_GPU();
   const NetworkSpec spec = nature();

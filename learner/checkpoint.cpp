@@ -14,11 +14,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// With the 1 in place of the 2: the same without the statistics at the end.
-constexpr std::uint32_t weights_magic = 0x32575451;  // "QTW2"
-constexpr std::uint32_t learner_magic = 0x324c5451;  // "QTL2"
-constexpr std::uint32_t first_weights_magic = 0x31575451;
-constexpr std::uint32_t first_learner_magic = 0x314c5451;
+// Of weights with a 1 and of learners with a 1 or 2 in their place: files of earlier versions.
+constexpr std::uint32_t weights_magic = 0x32575451;         // "QTW2"
+constexpr std::uint32_t first_weights_magic = 0x31575451;   // without statistics
+constexpr std::uint32_t learner_magic = 0x334c5451;         // "QTL3"
+constexpr std::uint32_t second_learner_magic = 0x324c5451;  // with the best evaluation's mean, which best.json has too
+constexpr std::uint32_t first_learner_magic = 0x314c5451;   // the same without statistics
 constexpr int manifest_format = 2;
 constexpr int first_manifest_format = 1;  // without files and checksum
 constexpr std::uint64_t max_elements = std::uint64_t{1} << 32;
@@ -124,8 +125,6 @@ WrittenFile save_learner(const fs::path& file, const LearnerState& state) {
   out.put(state.trained_steps);
   out.put(state.skipped);
   out.put(state.sampling);
-  out.put(state.best_score);
-  out.put(state.has_best);
   put_bytes(out, state.statistics);
   return write_with_checksum(file, out);
 }
@@ -134,7 +133,8 @@ LearnerState load_learner(const fs::path& file) {
   const auto bytes = read_with_checksum(file);
   ByteReader in(bytes, file.string());
   const auto magic = in.get<std::uint32_t>("magic");
-  if (magic != learner_magic && magic != first_learner_magic) in.fail("magic", "not a Qanat learner file");
+  if (magic != learner_magic && magic != second_learner_magic && magic != first_learner_magic)
+    in.fail("magic", "not a Qanat learner file");
   LearnerState state;
   state.online = in.get_vector<float>("online parameters", max_elements);
   state.target = in.get_vector<float>("target parameters", max_elements);
@@ -143,9 +143,11 @@ LearnerState load_learner(const fs::path& file) {
   state.trained_steps = in.get<std::uint64_t>("trained steps");
   state.skipped = in.get<std::uint64_t>("skipped updates");
   state.sampling = in.get<Rng::State>("sampling state");
-  state.best_score = in.get<double>("best score");
-  state.has_best = in.get<bool>("has best");
-  if (magic == learner_magic) state.statistics = get_bytes(in, "statistics");
+  if (magic != learner_magic) {
+    (void)in.get<double>("best score");
+    (void)in.get<bool>("has best");
+  }
+  if (magic != first_learner_magic) state.statistics = get_bytes(in, "statistics");
   in.expect_end();
   return state;
 }

@@ -5,8 +5,8 @@
 // runs/NAME/checkpoints/best/             weights.bin, best.json
 // Files are written atomically. Weights and the learner's state carry a checksum; a damaged one is an InputError naming
 // it. The manifest carries one of its own and those of all the checkpoint's files, so that a whole checkpoint can be
-// verified whoever wrote its parts. Files of before there was normalisation are read as files without statistics,
-// manifests of before they listed files as lists of none.
+// verified whoever wrote its parts. Files of earlier versions are read too: without statistics, and manifests as
+// lists of no file.
 #pragma once
 
 #include <cstdint>
@@ -30,11 +30,9 @@ struct LearnerState {
   std::vector<float> target;
   std::vector<std::byte> optimizer;
   std::uint64_t updates = 0;
-  std::uint64_t trained_steps = 0;  // by all learners of the run so far
-  std::uint64_t skipped = 0;        // updates that were not finite
-  Rng::State sampling{};            // of the replay client
-  double best_score = 0;
-  bool has_best = false;
+  std::uint64_t trained_steps = 0;    // by all learners of the run so far
+  std::uint64_t skipped = 0;          // updates that were not finite
+  Rng::State sampling{};              // of the replay client
   std::vector<std::byte> statistics;  // of nn::Normalization
 };
 

@@ -149,6 +149,7 @@ void Learner::build() {
   }
   trainer_->set_parameters(parameters, parameters);
   if (!welcome.resume_from.empty()) load(welcome.resume_from);
+  find_best();
   td_abs_.resize(static_cast<std::size_t>(options_.learner.batch));
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
@@ -166,14 +167,21 @@ void Learner::load(const fs::path& directory) {
   updates_ = saved.updates;
   trained_before_ = saved.trained_steps;
   skipped_ = saved.skipped;
-  best_score_ = saved.best_score;
-  has_best_ = saved.has_best;
   Rng rng;
   rng.set_state(saved.sampling);
   client_->set_rng(rng);
   newest_checkpoint_ = directory.string();
   member_.set_checkpoint(newest_checkpoint_);
   log_.info("resumed from ", directory.string());
+}
+
+// What a worse evaluation must not replace, whichever checkpoint the run goes on from.
+void Learner::find_best() {
+  try {
+    if (const auto best = read_best(checkpoints_)) best_mean_ = best->mean;
+  } catch (const InputError& error) {
+    log_.warn("the next evaluation counts as the best: ", error.what());
+  }
 }
 
 LearnerState Learner::state() {
@@ -187,8 +195,6 @@ LearnerState Learner::state() {
   out.trained_steps = trained_before_ + trained_;
   out.skipped = skipped_;
   out.sampling = client_->rng().state();
-  out.best_score = best_score_;
-  out.has_best = has_best_;
   out.statistics = agent_->normalization().save();
   return out;
 }
@@ -370,9 +376,8 @@ void Learner::take_evaluations() {
               " over ", report.episodes, " episodes");
     member_.set_metric("evaluation_mean", report.mean);
     member_.set_metric("evaluation_update", static_cast<double>(report.version.version));
-    if (!parameters.empty() && (!has_best_ || report.mean >= best_score_)) {
-      best_score_ = report.mean;
-      has_best_ = true;
+    if (!parameters.empty() && (!best_mean_ || report.mean >= *best_mean_)) {
+      best_mean_ = report.mean;
       save_best(checkpoints_, *network_, {parameters, statistics},
                 {report.version.version, report.mean, report.standard_error, report.episodes});
     }

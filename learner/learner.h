@@ -87,6 +87,7 @@ class Learner : public control::Role {
   void end_checkpoint();
   void end();
   void load(const std::filesystem::path& directory);
+  void find_best();
   [[nodiscard]] LearnerState state();
   [[nodiscard]] std::uint64_t lease_ahead() const;
   [[nodiscard]] double learning_rate() const;
@@ -123,8 +124,7 @@ class Learner : public control::Role {
   std::uint64_t skipped_ = 0;
   int skipped_in_a_row_ = 0;
   std::uint64_t published_ = 0;
-  double best_score_ = 0;
-  bool has_best_ = false;
+  std::optional<double> best_mean_;  // of the evaluation whose weights are in checkpoints/best
   std::string newest_checkpoint_;
   std::optional<Checkpoint> checkpoint_;
   std::uint64_t checkpoint_updates_ = 0;

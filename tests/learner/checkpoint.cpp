@@ -49,8 +49,6 @@ LearnerState random_state() {
   state.trained_steps = 4567;
   state.skipped = 2;
   state.sampling = {1, 2, 3, 4};
-  state.best_score = 17.5;
-  state.has_best = true;
   state.statistics = {std::byte{4}, std::byte{5}};
   return state;
 }
@@ -99,8 +97,6 @@ TEST_CASE("checkpoint: a learner's state comes back bit for bit") {
   CHECK(loaded.trained_steps == 4567);
   CHECK(loaded.skipped == 2);
   CHECK(loaded.sampling == saved.sampling);
-  CHECK(loaded.best_score == 17.5);
-  CHECK(loaded.has_best);
   CHECK(loaded.statistics == saved.statistics);
 }
 
@@ -137,14 +133,14 @@ TEST_CASE("checkpoint: weights of another network are refused with every tensor 
   CHECK(dueling.find("q.weight: in the file only") != std::string::npos);
 }
 
-TEST_CASE("checkpoint: weights and a learner of before there was normalisation are read as without statistics") {
+TEST_CASE("checkpoint: weights and learners of earlier versions are read") {
   Directory directory;
-  // Those files ended before the statistics, and the fourth byte of their magic was a 1.
-  const auto make_old = [](const fs::path& file) {
+  // What stood in place of the empty statistics at the end, and the fourth byte of the magic.
+  const auto make_old = [](const fs::path& file, std::size_t end, char version) {
     auto bytes = read_file(file);
     bytes.resize(bytes.size() - sizeof(std::uint64_t) - sizeof(std::uint64_t));  // empty statistics, checksum
-    REQUIRE(bytes[3] == std::byte{'2'});
-    bytes[3] = std::byte{'1'};
+    bytes.resize(bytes.size() + end);
+    bytes[3] = static_cast<std::byte>(version);
     const auto sum = checksum(bytes);
     const auto raw = std::as_bytes(std::span(&sum, 1));
     bytes.insert(bytes.end(), raw.begin(), raw.end());
@@ -154,17 +150,20 @@ TEST_CASE("checkpoint: weights and a learner of before there was normalisation a
   const auto weights = directory.path / "weights.bin";
   const auto parameters = random_parameters(spec, 3);
   save_weights(weights, spec, {parameters, {}});
-  make_old(weights);
+  make_old(weights, 0, '1');
   CHECK(load_weights(weights, spec).parameters == parameters);
   CHECK(load_weights(weights, spec).statistics.empty());
   auto state = random_state();
   state.statistics.clear();
   const auto learner = directory.path / "learner.bin";
-  save_learner(learner, state);
-  make_old(learner);
-  CHECK(load_learner(learner).online == state.online);
-  CHECK(load_learner(learner).has_best);
-  CHECK(load_learner(learner).statistics.empty());
+  // Both had the mean of the best evaluation and whether there was one, 9 bytes, the second statistics after them.
+  for (const auto& [version, end] : {std::pair{'1', 9}, {'2', 17}}) {
+    save_learner(learner, state);
+    make_old(learner, static_cast<std::size_t>(end), version);
+    CHECK(load_learner(learner).online == state.online);
+    CHECK(load_learner(learner).sampling == state.sampling);
+    CHECK(load_learner(learner).statistics.empty());
+  }
 }
 
 TEST_CASE("checkpoint: statistics travel with the weights") {

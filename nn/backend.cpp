@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "nn/cpu/backends.h"
+#include "nn/cpu/matrix_units.h"
 #include "nn/cuda_loader.h"
 #include "nn/sequence.h"
 
@@ -44,6 +45,8 @@ bool is_device(std::string_view word) {
 }
 
 std::string instruction_set() { return fast_instruction_set(); }
+
+std::string bf16_obstacle(const NetworkSpec& spec) { return matrix_obstacle(spec); }
 
 ChosenDevice choose_device(std::string_view wanted) {
   if (wanted != "auto") return {std::string(wanted), "as set"};

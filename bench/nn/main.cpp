@@ -33,7 +33,12 @@ std::vector<Network> networks() {
   minatar.preset = "minatar";
   const qanat::TensorSpec planes{.name = "observation", .dtype = qanat::DType::u8, .shape = {4, 10, 10}};
   const qanat::TensorSpec vector{.name = "observation", .dtype = qanat::DType::f32, .shape = {4}};
-  return {{"minatar", nn::build_network(minatar, planes, 1, 1, 6)}, {"mlp", nn::build_network({}, vector, 1, 1, 2)}};
+  nn::NetworkConfig nature;
+  nature.preset = "nature";
+  const qanat::TensorSpec frames{.name = "observation", .dtype = qanat::DType::u8, .shape = {4, 84, 84}};
+  return {{"minatar", nn::build_network(minatar, planes, 1, 1, 6)},
+          {"mlp", nn::build_network({}, vector, 1, 1, 2)},
+          {"nature", nn::build_network(nature, frames, 1, 255, 18)}};  // forward only
 }
 
 // Products of one sample: forward, and backward (weight gradients of all layers, input gradients of all but the first).
@@ -157,8 +162,9 @@ Case bench_update(nn::Backend& backend, const Network& network, std::int64_t bat
           static_cast<double>(batch) * (3 * work.forward + work.backward)};
 }
 
-Case bench_forward(nn::Backend& backend, const Network& network, std::int64_t batch, double seconds) {
-  const auto inference = backend.inference(network.spec, batch);
+Case bench_forward(nn::Backend& backend, const Network& network, const std::string& precision, std::int64_t batch,
+                   double seconds) {
+  const auto inference = backend.inference(network.spec, batch, precision);
   std::vector<float> parameters(nn::parameter_count(network.spec));
   Rng rng(2);
   nn::initialise(network.spec, rng, parameters);
@@ -167,7 +173,8 @@ Case bench_forward(nn::Backend& backend, const Network& network, std::int64_t ba
   std::vector<float> q(static_cast<std::size_t>(batch * network.spec.actions));
   const double value = median_microseconds([&] { inference->forward(data.view().state, batch, q); }, seconds) /
                        static_cast<double>(batch);
-  return {"forward/" + network.name + "/batch_" + std::to_string(batch), value, "us/observation",
+  const std::string name = network.name + (precision == "bf16" ? "_bf16" : "");
+  return {"forward/" + name + "/batch_" + std::to_string(batch), value, "us/observation",
           work_of(network.spec).forward};
 }
 
@@ -223,8 +230,14 @@ int run(int argc, char** argv) {
   const auto backend = nn::make_backend(device);
   std::vector<Case> cases;
   for (const Network& network : networks()) {
-    for (const std::int64_t batch : {32, 512}) cases.push_back(bench_update(*backend, network, batch, seconds));
-    for (const std::int64_t batch : {1, 16, 256}) cases.push_back(bench_forward(*backend, network, batch, seconds));
+    if (network.name != "nature") {
+      for (const std::int64_t batch : {32, 512}) cases.push_back(bench_update(*backend, network, batch, seconds));
+    }
+    for (const std::string precision : {"auto", "bf16"}) {
+      if (precision == "bf16" && (device != "cpu" || !nn::bf16_obstacle(network.spec).empty())) continue;
+      for (const std::int64_t batch : {1, 16, 256})
+        cases.push_back(bench_forward(*backend, network, precision, batch, seconds));
+    }
   }
   const auto peers = python.empty() ? std::map<std::string, double>{} : run_peer(python);
   for (const Case& c : cases) print(c, 2 * c.products / (c.value * 1e-6) / peak.flops_per_second, peers, json);

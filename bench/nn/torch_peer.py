@@ -18,7 +18,12 @@ def mlp():
     return nn.Sequential(nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
 
 
-NETWORKS = {"minatar": (minatar, (4, 10, 10), 6), "mlp": (mlp, (4,), 2)}
+def nature():
+    return nn.Sequential(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3),
+                         nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 18))
+
+
+NETWORKS = {"minatar": (minatar, (4, 10, 10), 6), "mlp": (mlp, (4,), 2), "nature": (nature, (4, 84, 84), 18)}
 
 
 def median_microseconds(call, seconds=1.5):
@@ -60,8 +65,10 @@ def update_call(make, shape, actions, batch):
     return update
 
 
-def forward_call(make, shape, batch):
-    network, state = make(), torch.rand(batch, *shape)
+def forward_call(make, shape, batch, dtype):
+    network, state = make().to(dtype), torch.rand(batch, *shape, dtype=dtype)
+    if dtype == torch.bfloat16 and len(shape) == 3:  # what its matrix units like best
+        network, state = network.to(memory_format=torch.channels_last), state.to(memory_format=torch.channels_last)
 
     def forward():
         with torch.inference_mode():
@@ -74,12 +81,14 @@ def main():
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as bench_nn does: the peer at its best
     for name, (make, shape, actions) in NETWORKS.items():
-        for batch in (32, 512):
+        for batch in (32, 512) if name != "nature" else ():
             value = median_microseconds(update_call(make, shape, actions, batch))
             print(json.dumps({"name": f"update/{name}/batch_{batch}", "value": value, "unit": "us"}), flush=True)
-        for batch in (1, 16, 256):
-            value = median_microseconds(forward_call(make, shape, batch), 0.7) / batch
-            print(json.dumps({"name": f"forward/{name}/batch_{batch}", "value": value, "unit": "us/observation"}), flush=True)
+        for suffix, dtype in (("", torch.float32), ("_bf16", torch.bfloat16)):
+            for batch in (1, 16, 256):
+                value = median_microseconds(forward_call(make, shape, batch, dtype), 0.7) / batch
+                print(json.dumps({"name": f"forward/{name}{suffix}/batch_{batch}", "value": value, "unit": "us/observation"}),
+                      flush=True)
 
 
 if __name__ == "__main__":

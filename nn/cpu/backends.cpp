@@ -3,6 +3,7 @@
 #include <hwy/targets.h>
 
 #include "nn/cpu/fast.h"
+#include "nn/cpu/matrix_units.h"
 #include "nn/cpu/reference.h"
 #include "nn/cpu/reference_sequence.h"
 #include "nn/engine.h"
@@ -24,9 +25,25 @@ class ReferenceBackend final : public EngineBackend<ReferenceOps<Real>> {
   }
 };
 
+// Updates are in f32; Q-values also in bf16, where the processor has matrix units.
+class FastBackend final : public EngineBackend<FastOps> {
+ public:
+  using EngineBackend<FastOps>::EngineBackend;
+  using Backend::inference;
+
+  std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch,
+                                       const std::string& precision) override {
+    if (precision != "bf16") return EngineBackend<FastOps>::inference(spec, max_batch, precision);
+    check_max_batch(max_batch);
+    if (const auto obstacle = matrix_obstacle(spec); !obstacle.empty())
+      throw ConfigError("precision bf16: " + obstacle);
+    return std::make_unique<EngineInference<MatrixOps>>(spec, max_batch);
+  }
+};
+
 }  // namespace
 
-std::unique_ptr<Backend> make_fast_backend() { return std::make_unique<EngineBackend<FastOps>>("cpu"); }
+std::unique_ptr<Backend> make_fast_backend() { return std::make_unique<FastBackend>("cpu"); }
 
 std::string fast_instruction_set() { return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()); }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <future>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "actors/environment.h"
@@ -144,7 +145,8 @@ EvaluationResult EpisodePlayer::result() const {
 
 EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights, SeedPurpose purpose) {
   const auto slots = slots_for(options.episodes);
-  const auto players = std::min<std::size_t>(slots, std::max(1U, std::thread::hardware_concurrency()));
+  const std::size_t most = options.players > 0 ? options.players : std::thread::hardware_concurrency();
+  const auto players = std::clamp<std::size_t>(most, 1, slots);
   std::atomic<bool> failed = false;
   const auto play = [&](SlotRange share) {
     try {
@@ -158,9 +160,14 @@ EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsVie
     }
   };
   std::vector<std::future<EvaluationResult>> parts;
-  for (std::size_t i = 0; i < players; ++i) {
-    const auto first = slots * i / players;
-    parts.push_back(std::async(std::launch::async, play, SlotRange{first, slots * (i + 1) / players - first}));
+  try {
+    for (std::size_t i = 0; i < players; ++i) {
+      const auto first = slots * i / players;
+      parts.push_back(std::async(std::launch::async, play, SlotRange{first, slots * (i + 1) / players - first}));
+    }
+  } catch (const std::system_error& error) {
+    failed = true;  // who plays already stops
+    throw SystemError(text("an evaluation by ", players, " players: cannot start a thread: ", error.what()));
   }
   EvaluationResult out;
   for (auto& part : parts) {

@@ -30,6 +30,7 @@ struct EvaluationOptions {
   double epsilon = 0;
   std::int64_t max_steps = 0;  // see EvaluationConfig
   std::uint64_t seed = 0;      // the run's
+  std::size_t players = 0;     // side by side in evaluate(), at most; 0: one a processor
 };
 
 struct EvaluationResult {
@@ -99,7 +100,8 @@ class EpisodePlayer {
   std::vector<std::int32_t> actions_;
 };
 
-// The evaluation that ends a run: several players, one a processor, each with an environment and a thread of its own.
+// The evaluation that ends a run: several players side by side, each with an environment and a thread of its own.
+// Throws SystemError when there is no thread left.
 [[nodiscard]] EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsView& weights,
                                         SeedPurpose purpose = SeedPurpose::final_evaluation);
 

@@ -49,6 +49,9 @@ actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64
   options.epsilon = config.evaluation.epsilon;
   options.max_steps = config.evaluation.max_steps;
   options.seed = run_seed(config);
+  // As many processes of environments as the run had actors fit on the machine, whatever one of them needs.
+  if (!config.env.gymnasium.empty() || config.env.isolate)
+    options.players = static_cast<std::size_t>(config.actors.count);
   return options;
 }
 

@@ -122,6 +122,7 @@ WrittenFile write_file_atomically(const fs::path& path, std::string_view text) {
 void verify_file(const fs::path& directory, const WrittenFile& written) {
   const auto path = directory / written.name;
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file && errno == ENOENT) throw InputError(text(path.string(), " is missing, wanted ", written.bytes, " bytes"));
   if (!file) throw_system_error("open", path, errno);
   std::vector<std::byte> piece(verified_piece_bytes);
   std::uint64_t bytes = 0;

@@ -5,8 +5,6 @@
 #include <csignal>
 #include <system_error>
 
-#include "core/error.h"
-
 namespace qanat {
 
 Helpers::Helpers(std::size_t threads) {
@@ -18,17 +16,12 @@ Helpers::Helpers(std::size_t threads) {
       threads_.emplace_back([this] { help(); });
       pthread_setname_np(threads_.back().native_handle(), "helper");
     }
-  } catch (const std::system_error& error) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    stop();
-    throw SystemError(text("cannot start a thread: ", error.what()));
+  } catch (const std::system_error&) {  // those that there are do
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-Helpers::~Helpers() { stop(); }
-
-void Helpers::stop() {
+Helpers::~Helpers() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -15,7 +15,7 @@ namespace qanat {
 
 class Helpers {
  public:
-  // Throws SystemError when the system has no thread left. 0: the owner does everything.
+  // Fewer when the system has no thread left. 0: the owner does everything.
   explicit Helpers(std::size_t threads);
   ~Helpers();
   Helpers(const Helpers&) = delete;
@@ -28,7 +28,6 @@ class Helpers {
  private:
   void help();
   void work(std::unique_lock<std::mutex>& lock);
-  void stop();
 
   std::mutex mutex_;
   std::condition_variable begun_, done_;

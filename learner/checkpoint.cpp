@@ -215,11 +215,6 @@ Manifest read_manifest(const fs::path& directory) {
   }
 }
 
-bool is_part_name(std::string_view name) {
-  return !name.empty() && name.size() <= 100 &&
-         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") == std::string_view::npos;
-}
-
 fs::path new_checkpoint(const fs::path& checkpoints, std::uint64_t updates) {
   const auto directory = checkpoints / checkpoint_name(updates);
   auto other = directory;
@@ -258,7 +253,7 @@ std::optional<VerifiedCheckpoint> newest_verified_checkpoint(const fs::path& che
       verify_checkpoint(all.back());
       out.directory = all.back();
       return out;
-    } catch (const Error& error) {
+    } catch (const InputError& error) {
       out.newer.push_back({all.back(), error.what()});
       wrong += text("\n  ", error.what());
     }

@@ -55,8 +55,6 @@ struct Manifest {
 };
 
 [[nodiscard]] std::string checkpoint_name(std::uint64_t updates);
-// Whether a file may be called so that another role says to have written: small letters, digits, '-' and '.'.
-[[nodiscard]] bool is_part_name(std::string_view name);
 // Where a checkpoint at `updates` is to be written: never over the newest complete one, which may be at the same
 // update.
 [[nodiscard]] std::filesystem::path new_checkpoint(const std::filesystem::path& checkpoints, std::uint64_t updates);
@@ -81,7 +79,7 @@ struct VerifiedCheckpoint {
   std::vector<Damaged> newer;  // passed over, newest first
 };
 // The newest complete checkpoint that is as it was written; nothing when there is no complete one. Throws InputError
-// naming each and why when all are damaged.
+// naming each and why when all are damaged, SystemError when one cannot be read, which is no reason to pass over it.
 [[nodiscard]] std::optional<VerifiedCheckpoint> newest_verified_checkpoint(const std::filesystem::path& checkpoints);
 // Renames a damaged checkpoint so that it is no checkpoint any more: it does not count among those kept, its name is
 // free, and it stays until somebody removes it. Returns where it lies then. Throws SystemError.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "core/checksum.h"
 #include "core/error.h"
@@ -133,6 +135,7 @@ void Learner::build() {
   client.batch = static_cast<std::uint32_t>(options_.learner.batch);
   client.seed = derive_seed(options_.seed, static_cast<int>(wire::Role::learner), welcome.start_count);
   client.identity = text("learner-", member_.incarnation());
+  client.prefetch = static_cast<std::uint32_t>(options_.learner.prefetch);
   client_.emplace(context_, clock_, std::move(client));
   client_->set_epoch(member_.epoch());
 
@@ -178,8 +181,11 @@ void Learner::load(const fs::path& directory) {
 // What a worse evaluation must not replace, whichever checkpoint the run goes on from.
 void Learner::find_best() {
   try {
-    if (const auto best = read_best(checkpoints_)) best_mean_ = best->mean;
-  } catch (const InputError& error) {
+    const auto best = read_best(checkpoints_);
+    if (!best) return;
+    (void)load_weights(checkpoints_ / "best" / "weights.bin", *network_);
+    best_mean_ = best->mean;
+  } catch (const Error& error) {
     log_.warn("the next evaluation counts as the best: ", error.what());
   }
 }
@@ -256,9 +262,9 @@ bool Learner::short_of_credits() const { return has_room() && wants_batches() &&
 // a quarter of what both sides may be apart, which would look like waiting.
 std::uint64_t Learner::lease_ahead() const {
   const auto batch = static_cast<std::uint64_t>(options_.learner.batch);
-  if (options_.replay.ratio == 0) return batch * lease_batches;
-  const auto quarter = static_cast<std::uint64_t>(options_.ratio_window / 4);
   const auto least = batch * static_cast<std::uint64_t>(options_.learner.prefetch);
+  if (options_.replay.ratio == 0) return std::max(2 * least, batch * lease_batches);
+  const auto quarter = static_cast<std::uint64_t>(options_.ratio_window / 4);
   return std::max(least, std::min(batch * lease_batches, quarter));
 }
 
@@ -411,18 +417,24 @@ void Learner::begin_checkpoint() {
 }
 
 void Learner::continue_checkpoint() {
-  const auto note = [&](const wire::SaveReply& reply, const std::string& who) {
+  const auto note = [&](const wire::SaveReply& reply, const std::string& who, const std::set<std::string>& wanted) {
     if (!checkpoint_ || reply.directory != checkpoint_->directory.string()) return;
-    if (!reply.error.empty()) checkpoint_->error = who + ": " + reply.error;
-    for (const auto& file : reply.files) {
-      if (!is_part_name(file.name))
-        checkpoint_->error = text(who, " names a file '", file.name, "', wanted a plain name");
-      checkpoint_->files.push_back(file);
+    std::multiset<std::string> seen;
+    for (const auto& file : reply.files) seen.insert(file.name);
+    if (!reply.error.empty()) {
+      checkpoint_->error = who + ": " + reply.error;
+    } else if (!std::equal(seen.begin(), seen.end(), wanted.begin(), wanted.end())) {
+      checkpoint_->error = text(who, " names ", seen.size(), " files, wanted ", *wanted.begin(),
+                                wanted.size() > 1 ? " and " + *wanted.rbegin() : "");
     }
+    checkpoint_->files.insert(checkpoint_->files.end(), reply.files.begin(), reply.files.end());
     --checkpoint_->waiting;
   };
-  for (const auto& saved : client_->take_saves()) note(saved.reply, text("replay-", saved.shard));
-  if (const auto reply = member_.take_save()) note(*reply, "head");
+  for (const auto& saved : client_->take_saves()) {
+    const auto name = text("shard-", saved.shard);
+    note(saved.reply, text("replay-", saved.shard), {name + ".bin", name + ".rng"});
+  }
+  if (const auto reply = member_.take_save()) note(*reply, "head", {"head.bin"});
   if (!checkpoint_) return;
   if (!checkpoint_->error.empty() || clock_.now() - checkpoint_->started > checkpoint_limit) {
     log_.error("checkpoint ", checkpoint_->directory.string(),

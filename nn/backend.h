@@ -147,7 +147,8 @@ class Backend {
 // Whether the word names a device at all: "auto", or one that make_backend() knows, there or not.
 [[nodiscard]] bool is_device(std::string_view word);
 
-// Why "cpu" cannot infer in bf16 for this network on this processor; empty when it can, by the processor's matrix units.
+// Why "cpu" cannot infer in bf16 for this network on this processor; empty when it can, by the processor's matrix
+// units.
 [[nodiscard]] std::string bf16_obstacle(const NetworkSpec& spec);
 
 // The processor's instruction set for which the fast backend's kernels were chosen, such as "AVX3_SPR".

@@ -15,6 +15,9 @@ constexpr Milliseconds priorities_wait{10};
 // What a reply should weigh at most: it stays in a processor's cache from one pass over it to the next, and several
 // replies are gathered, sent and checked at the same time.
 constexpr std::size_t part_bytes = 512UL << 10;
+// More requests than this are never under way at a shard: its queue, and ours for its replies, hold a thousand
+// messages.
+constexpr std::size_t most_parts = 256;
 // Helpers are called for batches of at least so much: waking them takes as long as copying some hundred kilobytes.
 constexpr std::size_t shared_bytes = 4UL << 20;
 constexpr std::uint32_t no_row = ~0U;
@@ -31,7 +34,9 @@ ReplayClient::ReplayClient(wire::Context& context, const Clock& clock, ClientOpt
   for (const auto& column : options_.schema.observations) row_bytes_.push_back(column.bytes());
   for (const auto& column : options_.schema.extras) row_bytes_.push_back(column.bytes());
   const auto item = std::max<std::size_t>(1, item_bytes(options_.schema, options_.stack, options_.n_step));
-  largest_part_ = static_cast<std::uint32_t>(std::clamp<std::size_t>(part_bytes / item, 1, 1U << 16));
+  const auto ahead = std::size_t{options_.batch} * std::max(1U, options_.prefetch);
+  const auto wanted = std::max(part_bytes / item, (ahead + most_parts - 1) / most_parts);
+  largest_part_ = static_cast<std::uint32_t>(std::clamp<std::size_t>(wanted, 1, largest_reply_bytes / item / 2 + 1));
 }
 
 void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
@@ -90,8 +95,11 @@ bool ReplayClient::step() {
   for (auto& round : pending_) {
     for (std::size_t i = 0; i < round.parts.size(); ++i) {
       auto& part = round.parts[i];
+      auto* shard = find(part.shard, part.incarnation);
+      if (part.unsent && shard) send(*shard, part);
       if (part.reply || now - part.sent <= options_.silent_after) continue;
-      if (auto* shard = find(part.shard, part.incarnation)) shard->silent = true;
+      // Of one that was heard since then, this request or its answer was lost.
+      if (shard && now - shard->heard > options_.silent_after) shard->silent = true;
       reissue(round, i);
     }
   }
@@ -168,7 +176,7 @@ void ReplayClient::send(Shard& shard, Part& part) {
   part.request = next_request_++;
   part.sent = clock_.now();
   auto message = wire::encode(wire::SampleRequest{epoch_, part.request, part.count, max_priority()});
-  (void)shard.socket->send(message);  // not taken: the silence moves the part elsewhere
+  part.unsent = shard.socket->send(message) != wire::Sent::yes;
 }
 
 // The part's draws go to the shards that are left. When none has anything now, the part waits for its next turn.
@@ -199,6 +207,10 @@ void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
       auto& part = round.parts[i];
       if (part.request != reply.request || part.reply) continue;
       if (reply.count == 0) return reissue(round, i);
+      if (!message.parts.empty() && !message.parts[0].intact()) {
+        shard.socket->refuse("sample reply: checksum mismatch of its item table");
+        return reissue(round, i);
+      }
       return accept(part, reply, std::move(message));
     }
   }
@@ -220,7 +232,6 @@ void ReplayClient::check_parts(const wire::SampleReply& reply, const wire::Incom
 void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& message) {
   if (reply.count != part.count) throw InputError(text("sample reply: ", reply.count, " items, wanted ", part.count));
   check_parts(reply, message);
-  if (!message.parts[0].intact()) throw InputError("sample reply: checksum mismatch of its item table");
   part.table.stack = options_.stack;
   part.table.n_step = options_.n_step;
   part.table.decode(message.parts[0].bytes(), reply.count, reply.rows);

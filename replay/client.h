@@ -44,6 +44,7 @@ struct ClientOptions {
   std::uint32_t stack = 1;
   std::uint32_t n_step = 1;
   std::uint32_t batch = 32;
+  std::uint32_t prefetch = 1;  // batches that will be requested ahead
   std::uint64_t seed = 0;
   std::string identity;  // of this learner's sockets
   Seconds silent_after{5};
@@ -138,6 +139,7 @@ class ReplayClient {
     std::uint32_t count = 0;
     double share = 0;  // q_s
     Nanoseconds sent{0};
+    bool unsent = false;  // the socket took no more
     std::optional<wire::SampleReply> reply;
     SampleTable table;
     std::vector<wire::Frame> columns;

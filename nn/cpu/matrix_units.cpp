@@ -63,8 +63,8 @@ WITH_TILES void configure_tiles() {
 
 WITH_TILES void release_tiles() { _tile_release(); }
 
-// out[column][tile][16][16] = sum over pieces of weights * in, for one or two columns (a pixel of a panel) by one or two
-// tiles of outputs.
+// out[column][tile][16][16] = sum over pieces of weights * in, for one or two columns (a pixel of a panel) by one or
+// two tiles of outputs.
 template <int Columns, int Tiles>
 WITH_TILES void multiply_block(const std::uint16_t* weights, std::span<const std::int64_t> pieces,
                                const std::array<const std::uint16_t*, 2>& in, float* out) {
@@ -379,7 +379,7 @@ void MatrixOps::load(const ObservationRows& rows, Activations& to, std::int64_t 
   const bool bytes = spec_.input.dtype == DType::u8;
   const auto row_bytes = static_cast<std::int64_t>(spec_.input.bytes());
   const std::int64_t plane = row_bytes * buffer.pixels / static_cast<std::int64_t>(spec_.input.elements());  // bytes
-  const std::int64_t planes = buffer.channels / spec_.stack;  // of a row
+  const std::int64_t planes = buffer.channels / spec_.stack;                                                 // of a row
   const std::int64_t step = buffer.padded_channels() * lanes;
   const auto plane_of = [&](std::int64_t sample, std::int64_t channel) {
     const std::int64_t k = channel / planes;

@@ -36,9 +36,10 @@ std::vector<NamedNetwork> image_networks() {
   all.push_back({"odd channels of a stack, odd outputs, no hidden layer",
                  conv_network(rows_of(DType::u8, {9, 7}), 3, {conv(5, 3, 2), relu(), conv(9, 2, 1)}, false, 0, 4)});
   all.push_back({"f32 images, strides that leave pixels over, runs longer than a piece",
-                 conv_network(rows_of(DType::f32, {10, 19, 12}), 2, {conv(33, 5, 3), relu(), conv(17, 2, 1), relu(), linear(35), relu()},
-                              true, 0, 3, 1)});
-  all.push_back({"one pixel left", conv_network(rows_of(DType::u8, {4, 8, 8}), 1, {conv(16, 8, 1), relu(), linear(20), relu()}, true, 6, 2)});
+                 conv_network(rows_of(DType::f32, {10, 19, 12}), 2,
+                              {conv(33, 5, 3), relu(), conv(17, 2, 1), relu(), linear(35), relu()}, true, 0, 3, 1)});
+  all.push_back({"one pixel left", conv_network(rows_of(DType::u8, {4, 8, 8}), 1,
+                                                {conv(16, 8, 1), relu(), linear(20), relu()}, true, 6, 2)});
   return all;
 }
 

@@ -101,13 +101,19 @@ struct PlayedShard {
 };
 
 struct Replay {
-  Replay(std::int64_t pixels, std::uint32_t batch, std::size_t helpers)
+  Replay(std::int64_t pixels, std::uint32_t batch, std::size_t helpers, std::uint32_t count = 2,
+         std::uint32_t prefetch = 1)
       : schema(schema_of(pixels)),
-        client(
-            context, clock,
-            {.schema = schema, .stack = stack, .batch = batch, .seed = 1, .identity = "learner", .helpers = helpers}) {
+        client(context, clock,
+               {.schema = schema,
+                .stack = stack,
+                .batch = batch,
+                .prefetch = prefetch,
+                .seed = 1,
+                .identity = "learner",
+                .helpers = helpers}) {
     std::vector<ShardAddress> addresses;
-    for (std::uint32_t i = 0; i < 2; ++i) {
+    for (std::uint32_t i = 0; i < count; ++i) {
       shards.push_back(std::make_unique<PlayedShard>(context, i, schema));
       addresses.push_back({i, 10, shards.back()->address});
     }
@@ -119,8 +125,7 @@ struct Replay {
 
   void exchange(const std::set<std::size_t>& damaged_by_the_second = {}) {
     (void)client.step();
-    shards[0]->serve();
-    shards[1]->serve(damaged_by_the_second);
+    for (const auto& shard : shards) shard->serve(shard->index == 1 ? damaged_by_the_second : std::set<std::size_t>());
     (void)client.step();
   }
 
@@ -213,16 +218,57 @@ TEST_CASE("client: rows that come damaged are counted and asked for again, and t
   CHECK(replay.seen.size() == batches * batch);
 }
 
-TEST_CASE("client: a damaged item table is refused when it arrives, and asked for again after the silence") {
+TEST_CASE("client: a damaged item table is refused when it arrives, and asked for again") {
   Replay replay(20, 8, 0);
   REQUIRE(replay.client.request());
   replay.exchange({0});
   CHECK(replay.client.traffic().refused == 1);
   CHECK_FALSE(replay.client.take());
-  replay.clock.advance(std::chrono::seconds(6));
+  replay.exchange();
+  const auto batch = replay.client.take();
+  REQUIRE(batch);
+  replay.check(*batch, batch->network_rows());
+}
+
+TEST_CASE("client: a reply of the only shard that was lost is asked for again after the silence") {
+  Replay replay(20, 8, 0, 1);
+  REQUIRE(replay.client.request());
+  (void)replay.shards[0]->router.receive_all();  // and nothing is answered
+  replay.clock.advance(std::chrono::seconds(3));
+  replay.exchange();  // it tells its state meanwhile
+  CHECK_FALSE(replay.client.take());
+  replay.clock.advance(std::chrono::seconds(3));
   replay.exchange();
   replay.exchange();
   const auto batch = replay.client.take();
   REQUIRE(batch);
   replay.check(*batch, batch->network_rows());
+}
+
+TEST_CASE("client: however much is requested ahead, no queue overflows and nothing waits for a silence") {
+  // 64 batches of 512 of these rows would be 3,300 replies of half a megabyte: as many as this need larger ones.
+  Replay replay(7056, 512, 0, 1, 64);
+  for (int i = 0; i < 20; ++i) REQUIRE(replay.client.request());
+  std::size_t taken = 0;
+  for (int i = 0; i < 2000 && taken < 20; ++i) {
+    replay.exchange();
+    while (const auto batch = replay.client.take()) {
+      ++taken;
+      replay.check(*batch, batch->network_rows());
+    }
+  }
+  CHECK(taken == 20);
+  CHECK(replay.shards[0]->replies <= 20 * 256 / 64);
+}
+
+TEST_CASE("client: requests that a full queue does not take are sent later") {
+  // Told that one batch is requested ahead, it makes small parts, of which a shard's queue holds a thousand.
+  Replay replay(7056, 512, 0, 1);
+  for (int i = 0; i < 64; ++i) REQUIRE(replay.client.request());
+  std::size_t taken = 0;
+  for (int i = 0; i < 4000 && taken < 64; ++i) {
+    replay.exchange();
+    while (replay.client.take()) ++taken;
+  }
+  CHECK(taken == 64);  // the clock stood still
 }

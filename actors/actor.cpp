@@ -47,7 +47,8 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
       normalization_(options_.agent.normalization, network_.input),
       layout_(nn::layout_hash(network_)),
       group_slots_(groups_[0].env->slots()),
-      policy_(std::make_unique<LocalPolicy>(network_, options_.device, groups_.size(),
+      policy_(std::make_unique<LocalPolicy>(network_, options_.device,
+                                            acting_precision(options_.actors.precision, network_), groups_.size(),
                                             static_cast<std::int64_t>(group_slots_))),
       member_(context, clock,
               [&] {

@@ -42,6 +42,7 @@ struct ActorsConfig {
   std::int64_t total_slots = 0;
   std::int64_t chunk_steps = 16;
   std::int64_t max_chunks_in_flight = 4;
+  std::string precision = "auto";
   ExplorationConfig exploration;
 
   void describe(ConfigVisitor& v) {
@@ -52,6 +53,11 @@ struct ActorsConfig {
     v.field("chunk_steps", chunk_steps, "Env steps of a slot that are sent together.", {.low = 1, .high = 65536});
     v.field("max_chunks_in_flight", max_chunks_in_flight,
             "Chunks of a slot sent and not yet acknowledged before the actor waits.", {.low = 1, .high = 1024});
+    v.field("precision", precision,
+            "What actors compute Q-values in. bf16: by the processor's matrix units (Intel AMX), for networks of "
+            "convolutions and linear layers; several times as fast. auto: bf16 where that can be had and a sample has "
+            "4096 numbers or more (images), else fp32. Evaluations are always in fp32.",
+            {"auto", "fp32", "bf16"});
     v.section("exploration", exploration, "How often actions are random.");
   }
 

@@ -58,7 +58,7 @@ EpisodePlayer::EpisodePlayer(EvaluationOptions options, SlotRange share)
           share_.count)),
       network_(network_of(options_.network, env_->spec(), options_.stack)),
       normalization_(options_.normalization, network_.input),
-      policy_(network_, options_.device, 1, static_cast<std::int64_t>(env_->slots())),
+      policy_(network_, options_.device, "fp32", 1, static_cast<std::int64_t>(env_->slots())),
       stack_(env_->slots(), static_cast<std::size_t>(options_.stack), env_->spec().observations[0].tensor.bytes()),
       max_steps_(limit_of(options_.max_steps, env_->spec())),
       slots_(env_->slots()),

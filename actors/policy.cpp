@@ -8,10 +8,17 @@
 
 namespace qanat::actors {
 
-LocalPolicy::LocalPolicy(const nn::NetworkSpec& network, std::string_view device, std::size_t groups,
-                         std::int64_t max_batch)
+std::string acting_precision(const std::string& wanted, const nn::NetworkSpec& network) {
+  if (wanted != "auto") return wanted;
+  // Small networks cost little beside the rest of a step.
+  constexpr std::int64_t image = 4096;
+  return network.stacked_features() >= image && nn::bf16_obstacle(network).empty() ? "bf16" : "fp32";
+}
+
+LocalPolicy::LocalPolicy(const nn::NetworkSpec& network, std::string_view device, const std::string& precision,
+                         std::size_t groups, std::int64_t max_batch)
     : actions_(network.actions),
-      network_(nn::make_backend(device)->inference(network, max_batch)),
+      network_(nn::make_backend(device)->inference(network, max_batch, precision)),
       row_bytes_(static_cast<std::int64_t>(network.input.bytes())),
       requests_(groups),
       q_(static_cast<std::size_t>(max_batch * network.actions)) {}

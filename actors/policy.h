@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/backend.h"
@@ -32,13 +34,17 @@ class Policy {
   [[nodiscard]] virtual std::optional<QValues> values(const nn::ObservationRows& observations, std::int64_t batch) = 0;
 };
 
+// The precision that `wanted` (ActorsConfig::precision) means for this network on this processor.
+[[nodiscard]] std::string acting_precision(const std::string& wanted, const nn::NetworkSpec& network);
+
 // A network in this process. Observations come raw; it normalises them where the weights want that. Evaluates when
 // collected, with the weights and statistics of that moment: a request under way is fully described by its
 // observations, which is what makes a saved actor resume exactly.
 class LocalPolicy final : public Policy {
  public:
-  // Throws ConfigError when there is no such device.
-  LocalPolicy(const nn::NetworkSpec& network, std::string_view device, std::size_t groups, std::int64_t max_batch);
+  // Throws ConfigError when there is no such device, or it does not have the precision.
+  LocalPolicy(const nn::NetworkSpec& network, std::string_view device, const std::string& precision, std::size_t groups,
+              std::int64_t max_batch);
 
   // Both copied. Throws InputError when the size is not the network's.
   void set_parameters(std::span<const float> parameters, const nn::Normalization& normalization, std::uint64_t version);

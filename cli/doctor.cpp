@@ -55,6 +55,10 @@ int doctor() {
   line("compiler", text("g++ ", __VERSION__));
   line("processor", text(processor_name(), ", ", std::thread::hardware_concurrency(), " threads"));
   line("instruction set used", nn::instruction_set());
+  const nn::NetworkSpec atari =
+      nn::build_network({.preset = "nature"}, {.name = "frame", .dtype = DType::u8, .shape = {84, 84}}, 4, 255, 18);
+  const auto obstacle = nn::bf16_obstacle(atari);
+  line("matrix units", obstacle.empty() ? "Intel AMX: actors compute images in bf16" : obstacle);
   const auto memory = available_memory();
   line("memory available", text(memory.bytes >> 20, " MiB"));
   line("ZeroMQ", wire::library_version());

@@ -37,7 +37,11 @@ class FastBackend final : public EngineBackend<FastOps> {
     check_max_batch(max_batch);
     if (const auto obstacle = matrix_obstacle(spec); !obstacle.empty())
       throw ConfigError("precision bf16: " + obstacle);
+#if defined(__x86_64__)
     return std::make_unique<EngineInference<MatrixOps>>(spec, max_batch);
+#else
+    return nullptr;  // not reached: there is an obstacle
+#endif
   }
 };
 

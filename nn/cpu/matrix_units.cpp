@@ -1,5 +1,6 @@
 #include "nn/cpu/matrix_units.h"
 
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -423,3 +424,13 @@ MatrixOps::Configured::Configured() { configure_tiles(); }
 MatrixOps::Configured::~Configured() { release_tiles(); }
 
 }  // namespace qanat::nn
+
+#else
+
+namespace qanat::nn {
+
+std::string matrix_obstacle(const NetworkSpec&) { return "this processor has no matrix units that are known here"; }
+
+}  // namespace qanat::nn
+
+#endif

@@ -84,6 +84,23 @@ def test_the_best_weights_stay_when_the_run_goes_on_from_before_them(place):
     check((best / "weights.bin").read_bytes() == weights, "its weights stayed")
 
 
+def test_a_damaged_file_of_an_older_versions_checkpoint_is_named_by_who_reads_it(place):
+    run = place.train(sets=["stop.updates=10"]).expect(0, 30).run
+    newest = run.checkpoints()[-1]
+    manifest = json.loads((newest / "manifest.json").read_text())  # those of the first format listed no files
+    first = {name: value for name, value in manifest.items() if name not in ("files", "checksum")}
+    (newest / "manifest.json").write_text(json.dumps({**first, "format": 1}))
+    for name in ("head.bin", "learner.bin"):
+        whole = (newest / name).read_bytes()
+        cut(newest / name)
+        again = place.train("--resume", sets=["stop.updates=20"])
+        check(again.wait(10) in (1, 2), "exit code", again.process.returncode)
+        check_in(name, again.err + again.run.log("learner-0"), "the refusal")
+        place.check_nobody_left()
+        (newest / name).write_bytes(whole)
+    place.train("--resume", sets=["stop.updates=20"]).expect(0, 30)
+
+
 def test_a_damaged_checkpoint_that_was_named_is_refused(place):
     run = place.train(sets=[*SHORT, "stop.updates=120"]).expect(0, 30).run
     newest = run.checkpoints()[-1]

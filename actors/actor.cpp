@@ -47,8 +47,8 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
       normalization_(options_.agent.normalization, network_.input),
       layout_(nn::layout_hash(network_)),
       group_slots_(groups_[0].env->slots()),
-      policy_(std::make_unique<LocalPolicy>(network_, options_.device,
-                                            acting_precision(options_.actors.precision, network_), groups_.size(),
+      precision_(options_.device == "cpu" ? acting_precision(options_.actors.precision, network_) : "auto"),
+      policy_(std::make_unique<LocalPolicy>(network_, options_.device, precision_, groups_.size(),
                                             static_cast<std::int64_t>(group_slots_))),
       member_(context, clock,
               [&] {
@@ -127,7 +127,7 @@ bool Actor::serve() {
   if (weights_.step(layout_)) {
     if (!acting_) {
       acting_ = true;
-      log_.info("acts with the weights of update ", weights_.version().version, ", ",
+      log_.info("acts in ", precision_, " with the weights of update ", weights_.version().version, ", ",
                 std::chrono::duration_cast<Milliseconds>(clock_.now() - started_at_).count(), " ms after joining");
     }
     use_weights();

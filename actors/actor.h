@@ -126,6 +126,7 @@ class Actor : public control::Role {
   nn::Normalization normalization_;
   std::uint64_t layout_;
   std::size_t group_slots_;
+  std::string precision_;
   std::unique_ptr<LocalPolicy> policy_;
   control::Member member_;
   control::WeightSubscriber weights_;

@@ -9,10 +9,12 @@
 namespace qanat::actors {
 
 std::string acting_precision(const std::string& wanted, const nn::NetworkSpec& network) {
+  const auto obstacle = nn::bf16_obstacle(network);
+  if (wanted == "bf16" && !obstacle.empty()) throw ConfigError("actors.precision is bf16, but " + obstacle);
   if (wanted != "auto") return wanted;
   // Small networks cost little beside the rest of a step.
   constexpr std::int64_t image = 4096;
-  return network.stacked_features() >= image && nn::bf16_obstacle(network).empty() ? "bf16" : "fp32";
+  return network.stacked_features() >= image && obstacle.empty() ? "bf16" : "fp32";
 }
 
 LocalPolicy::LocalPolicy(const nn::NetworkSpec& network, std::string_view device, const std::string& precision,

@@ -34,7 +34,8 @@ class Policy {
   [[nodiscard]] virtual std::optional<QValues> values(const nn::ObservationRows& observations, std::int64_t batch) = 0;
 };
 
-// The precision that `wanted` (ActorsConfig::precision) means for this network on this processor.
+// The precision that `wanted` (ActorsConfig::precision) means for this network. Throws ConfigError when it is bf16 and
+// the processor cannot.
 [[nodiscard]] std::string acting_precision(const std::string& wanted, const nn::NetworkSpec& network);
 
 // A network in this process. Observations come raw; it normalises them where the weights want that. Evaluates when

@@ -149,6 +149,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
                            "order of sums anew in each process; set it to cpu"));
   }
   if (config.learner.device == "auto") config.learner.device = "cpu";
+  if (config.actors.precision == "auto") config.actors.precision = "fp32";  // whatever processor goes on with it
   const auto last = static_cast<std::uint64_t>(config.stop.updates);
   const auto every =
       config.checkpoint.every_updates > 0 ? static_cast<std::uint64_t>(config.checkpoint.every_updates) : last;

@@ -87,7 +87,7 @@ struct Process {
   Child child;
   int restarts = 0;
   bool done = false;
-  std::optional<Nanoseconds> ended_at;  // refused, and not judged yet
+  std::optional<Nanoseconds> ended_at;  // too late, and not judged yet
 };
 
 double metric(const std::vector<std::pair<std::string, double>>& metrics, std::string_view name, double otherwise) {
@@ -272,10 +272,11 @@ class Supervisor {
 
   // A process ended. Returns why the run cannot go on, or nothing.
   std::string on_end(Process& process, int end) {
-    // One that the head refused may have come when the run was ending: we may not have heard of that yet.
-    if (end == exit_refused && !process.ended_at) process.ended_at = clock_.now();
-    if (process.ended_at && clock_.now() - *process.ended_at < hear_of_the_end) return {};
     const bool ending = member_->state() >= RunState::draining || asked_to_stop_;
+    // When the run ends, its head may be gone, or have refused one that came late, before we have heard of that.
+    const bool too_late = end == exit_refused || (end == 0 && process.role == "head");
+    if (too_late && !ending && !process.ended_at) process.ended_at = clock_.now();
+    if (!ending && process.ended_at && clock_.now() - *process.ended_at < hear_of_the_end) return {};
     if (end == 0 || killed_ || (ending && process.role != "learner" && process.role != "head")) {
       process.done = true;
       if (end == 0 && !ending && process.role == "head") return "the head ended";

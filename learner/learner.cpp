@@ -182,10 +182,11 @@ void Learner::load(const fs::path& directory) {
 void Learner::find_best() {
   try {
     const auto best = read_best(checkpoints_);
-    if (!best) return;
-    (void)load_weights(checkpoints_ / "best" / "weights.bin", *network_);
+    const auto weights = checkpoints_ / "best" / "weights.bin";
+    if (!best || !fs::exists(weights)) return;
+    (void)load_weights(weights, *network_);
     best_mean_ = best->mean;
-  } catch (const Error& error) {
+  } catch (const InputError& error) {
     log_.warn("the next evaluation counts as the best: ", error.what());
   }
 }

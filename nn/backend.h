@@ -49,7 +49,7 @@ struct TrainerOptions {
   double max_grad_norm = 0;   // global norm, scaled by min(1, max / (norm + 1e-6)) as PyTorch; 0: off
   double target_tau = 1;      // < 1: target += tau (online - target) after every update
 
-  // On a device. A processor computes in f32, one way: there "auto" and "fp32", and "auto" and "general", are the same.
+  // On a device. A processor updates in f32, one way: there "auto" and "fp32", and "auto" and "general", are the same.
   std::string precision = "auto";  // auto | bf16 | tf32 | fp32. Master weights are f32 in all of them.
   std::string kernels = "auto";    // auto | general | fused; auto: fused where the network is one of those it knows
   bool capture = true;             // false: launches each kernel instead of replaying a graph; for tests and profilers
@@ -125,7 +125,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   [[nodiscard]] virtual std::string name() const = 0;
-  // Parameters are zero until they are set. `precision` as TrainerOptions has it; on a device, auto is fp32 here.
+  // Parameters are zero until they are set. `precision` as TrainerOptions has it, but auto is fp32 here; "cpu" can bf16
+  // where there is no bf16_obstacle(). Throws ConfigError for what it cannot.
   [[nodiscard]] virtual std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch,
                                                              const std::string& precision) = 0;
   [[nodiscard]] std::unique_ptr<Inference> inference(const NetworkSpec& spec, std::int64_t max_batch) {

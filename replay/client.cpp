@@ -15,8 +15,7 @@ constexpr Milliseconds priorities_wait{10};
 // What a reply should weigh at most: it stays in a processor's cache from one pass over it to the next, and several
 // replies are gathered, sent and checked at the same time.
 constexpr std::size_t part_bytes = 512UL << 10;
-// More requests than this are never under way at a shard: its queue, and ours for its replies, hold a thousand
-// messages.
+// About so many requests are under way at most: a shard's queue, and ours for its replies, hold a thousand messages.
 constexpr std::size_t most_parts = 256;
 // Helpers are called for batches of at least so much: waking them takes as long as copying some hundred kilobytes.
 constexpr std::size_t shared_bytes = 4UL << 20;
@@ -62,7 +61,7 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
   std::sort(next.begin(), next.end(), [](const Shard& a, const Shard& b) { return a.address.index < b.address.index; });
   shards_ = std::move(next);
   for (auto& round : pending_) {
-    for (std::size_t i = 0; i < round.parts.size(); ++i) {
+    for (std::size_t i = round.parts.size(); i-- > 0;) {  // what is asked for anew comes last
       if (!round.parts[i].reply && !find(round.parts[i].shard, round.parts[i].incarnation)) reissue(round, i);
     }
   }
@@ -79,6 +78,7 @@ bool ReplayClient::step() {
   bool any = false;
   const auto now = clock_.now();
   for (auto& shard : shards_) {
+    shard.full = false;
     for (auto& message : shard.socket->receive_all()) {
       any = true;
       shard.heard = now;
@@ -86,25 +86,33 @@ bool ReplayClient::step() {
       try {
         handle(shard, std::move(message));
       } catch (const InputError& error) {
-        shard.socket->refuse(error.what());  // the part stays open and goes elsewhere when the shard keeps silent
+        shard.socket->refuse(error.what());  // its part is asked for again when a later one was answered, or none
       }
     }
     const bool stale = !shard.known || shard.items == 0 || now - shard.heard > std::chrono::seconds(1);
     if (stale && now - shard.asked >= ask_again) ask(shard);
   }
   for (auto& round : pending_) {
-    for (std::size_t i = 0; i < round.parts.size(); ++i) {
+    for (std::size_t i = round.parts.size(); i-- > 0;) {
       auto& part = round.parts[i];
+      if (part.reply) continue;
       auto* shard = find(part.shard, part.incarnation);
-      if (part.unsent && shard) send(*shard, part);
-      if (part.reply || now - part.sent <= options_.silent_after) continue;
-      // Of one that was heard since then, this request or its answer was lost.
+      if (part.unsent && shard && !shard->full && !shard->silent) send(*shard, part);
+      if (!lost(part, shard)) continue;
       if (shard && now - shard->heard > options_.silent_after) shard->silent = true;
       reissue(round, i);
     }
   }
   if (priorities_since_ && now - *priorities_since_ >= priorities_wait) send_priorities();
   return any;
+}
+
+// Whether the part's request or its answer was lost: a later one was answered, or none is any more.
+bool ReplayClient::lost(const Part& part, const Shard* shard) const {
+  const auto now = clock_.now();
+  if (!shard) return now - part.sent > options_.silent_after;
+  if (!part.unsent && shard->last_answered > part.request && now - part.sent > ask_again) return true;
+  return now - std::max(part.sent, shard->answered) > options_.silent_after;
 }
 
 void ReplayClient::ask(Shard& shard) {
@@ -174,9 +182,11 @@ void ReplayClient::send(Shard& shard, Part& part) {
   part.shard = shard.address.index;
   part.incarnation = shard.address.incarnation;
   part.request = next_request_++;
-  part.sent = clock_.now();
   auto message = wire::encode(wire::SampleRequest{epoch_, part.request, part.count, max_priority()});
-  part.unsent = shard.socket->send(message) != wire::Sent::yes;
+  shard.full = shard.socket->send(message) != wire::Sent::yes;
+  // What waits for room in a queue waits since it first did.
+  if (!part.unsent || !shard.full) part.sent = clock_.now();
+  part.unsent = shard.full;
 }
 
 // The part's draws go to the shards that are left. When none has anything now, the part waits for its next turn.
@@ -187,6 +197,7 @@ void ReplayClient::reissue(Round& round, std::size_t part) {
     return;
   }
   round.parts[part].request = 0;
+  round.parts[part].unsent = false;
   round.parts[part].sent = clock_.now() - std::chrono::duration_cast<Nanoseconds>(options_.silent_after) + ask_again;
 }
 
@@ -202,6 +213,8 @@ void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
   shard.items = reply.items;
   shard.max_priority = reply.max_priority;
   if (reply.request == 0) return;
+  shard.answered = clock_.now();
+  shard.last_answered = std::max(shard.last_answered, reply.request);
   for (auto& round : pending_) {
     for (std::size_t i = 0; i < round.parts.size(); ++i) {
       auto& part = round.parts[i];

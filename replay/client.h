@@ -126,7 +126,10 @@ class ReplayClient {
     float max_priority = 0;
     Nanoseconds heard{0};
     Nanoseconds asked{0};
+    Nanoseconds answered{0};          // when a sample request was, last
+    std::uint64_t last_answered = 0;  // its number; they are answered in order
     bool silent = false;
+    bool full = false;  // its queue took no more, in this step
     // Priorities not sent yet.
     std::vector<std::uint32_t> slots;
     std::vector<std::uint64_t> generations;
@@ -163,6 +166,7 @@ class ReplayClient {
   void ask(Shard& shard);
   bool allot(Round& round, std::uint32_t draws);
   void reissue(Round& round, std::size_t part);
+  [[nodiscard]] bool lost(const Part& part, const Shard* shard) const;
   void send(Shard& shard, Part& part);
   [[nodiscard]] float max_priority() const;
   [[nodiscard]] Shard* find(std::int64_t index, std::uint64_t incarnation);

@@ -174,8 +174,9 @@ Case bench_forward(nn::Backend& backend, const Network& network, const std::stri
   const double value = median_microseconds([&] { inference->forward(data.view().state, batch, q); }, seconds) /
                        static_cast<double>(batch);
   const std::string name = network.name + (precision == "bf16" ? "_bf16" : "");
+  // The rate that shares are of is that of f32 vectors.
   return {"forward/" + name + "/batch_" + std::to_string(batch), value, "us/observation",
-          work_of(network.spec).forward};
+          precision == "bf16" ? 0 : work_of(network.spec).forward};
 }
 
 // The peer's values by name. Its lines are its own, one flat JSON object each: {"name": "...", "value": 1.5, ...}.

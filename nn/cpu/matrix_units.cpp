@@ -100,7 +100,7 @@ WITH_TILES void multiply_block(const std::uint16_t* weights, std::span<const std
 
 WITH_VECTORS __m512 with_bias(const float* sums, float bias, bool relu) {
   const __m512 value = _mm512_add_ps(_mm512_loadu_ps(sums), _mm512_set1_ps(bias));
-  return relu ? _mm512_max_ps(value, _mm512_setzero_ps()) : value;
+  return relu ? _mm512_max_ps(_mm512_setzero_ps(), value) : value;  // of a NaN the second operand is kept
 }
 
 // Two features of 16 lanes, side by side: 16-bit numbers in the lower halves of a's and b's elements.
@@ -212,11 +212,12 @@ MatrixOps::MatrixOps(const NetworkSpec& spec, const Plan& plan, const TrainerOpt
 auto MatrixOps::activations(std::size_t buffer, std::int64_t, Holds) -> Activations {
   Buffer& it = buffers_[buffer];
   it.panel = it.padded_channels() * it.pixels * lanes;
-  // The last piece of a run may reach over its end: those features meet weights of zero, and must be numbers.
   if (it.exact) {
     it.f32 = zeros<float>(panels_ * it.panel);
   } else {
-    it.bf16 = zeros<std::uint16_t>(panels_ * it.panel + tile);
+    // The last piece of a run may reach over its end, where weights are zero: to what is the sample's own, or to zeros.
+    it.panel += tile;
+    it.bf16 = zeros<std::uint16_t>(panels_ * it.panel);
   }
   return {buffer};
 }

@@ -24,7 +24,7 @@ def test_a_late_actor_acts_with_the_newest_weights_within_two_seconds_and_is_cou
     until(lambda: any(line.get("actors") == 3 for line in train.run.metrics()), 3, "the metric `actors` rises to 3")
     until(lambda: (actor_named(train.run.status(), 2) or {}).get("bytes_out", 0) > 10_000, 4, "it sends experience")
     check(time.monotonic() - begin < 4, "it is seen to act after", time.monotonic() - begin)
-    acts = until(lambda: re.search(r"acts with the weights of update (\d+), (\d+) ms after joining", late.err), 1, "weights")
+    acts = until(lambda: re.search(r"acts in \w+ with the weights of update (\d+), (\d+) ms after joining", late.err), 1, "weights")
     # What was published when it started is at most publish_every (50) updates older than what had been done then.
     check(int(acts[1]) >= updates - 50, "it acts with update", acts[1], "and", updates, "were done when it started")
     check(int(acts[2]) < 2000, "it got them after", acts[2], "ms")

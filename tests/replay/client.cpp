@@ -45,8 +45,8 @@ struct PlayedShard {
         address(router.bind(text("inproc://shard-", shard))) {}
 
   // The parts of `damaged` are changed on the way.
-  void serve(const std::set<std::size_t>& damaged = {}) {
-    for (const auto& message : router.receive_all()) {
+  void serve(const std::set<std::size_t>& damaged = {}, std::size_t most = 4096) {
+    for (const auto& message : router.receive_all(most)) {
       if (message.type != static_cast<std::uint16_t>(wire::MessageType::sample_request)) continue;
       const auto request = wire::decode<wire::SampleRequest>(message);
       wire::SampleReply reply{epoch, request.request, 10, request.count, request.count * (stack + 1), 100, 100, 1};
@@ -243,6 +243,48 @@ TEST_CASE("client: a reply of the only shard that was lost is asked for again af
   const auto batch = replay.client.take();
   REQUIRE(batch);
   replay.check(*batch, batch->network_rows());
+}
+
+TEST_CASE("client: a reply that was overtaken by a later one is asked for again at once") {
+  Replay replay(20, 8, 0, 1);
+  REQUIRE(replay.client.request());
+  (void)replay.shards[0]->router.receive_all();  // and nothing is answered
+  REQUIRE(replay.client.request());
+  replay.exchange();
+  CHECK_FALSE(replay.client.take());
+  replay.clock.advance(std::chrono::milliseconds(200));
+  replay.exchange();
+  for (int i = 0; i < 2; ++i) {
+    const auto batch = replay.client.take();
+    REQUIRE(batch);
+    replay.check(*batch, batch->network_rows());
+  }
+}
+
+TEST_CASE("client: the parts of a shard that is gone go to the others at once") {
+  Replay replay(7056, 512, 0);
+  REQUIRE(replay.client.request());
+  (void)replay.client.step();
+  replay.client.set_shards({{0, 10, replay.shards[0]->address}});
+  replay.shards.pop_back();
+  replay.exchange();
+  const auto batch = replay.client.take();  // the clock stood still
+  REQUIRE(batch);
+  replay.check(*batch, batch->network_rows());
+}
+
+TEST_CASE("client: a slow shard is not a lost one") {
+  Replay replay(7056, 512, 0, 1, 64);
+  std::size_t taken = 0;
+  for (int second = 0; second < 30; ++second) {
+    replay.clock.advance(std::chrono::seconds(1));
+    while (replay.client.in_flight() < 64) REQUIRE(replay.client.request());
+    (void)replay.client.step();
+    replay.shards[0]->serve({}, 30);  // the last of those requested waits for eight seconds
+    (void)replay.client.step();
+    while (replay.client.take()) ++taken;
+  }
+  CHECK(taken > 200);  // of 225: four replies a batch
 }
 
 TEST_CASE("client: however much is requested ahead, no queue overflows and nothing waits for a silence") {

@@ -4,7 +4,8 @@
 // stratified over the concatenated mass. Shard s draws by its own mass m_s of that moment and returns each
 // leaf and m_s; P = q_s * leaf / m_s is the probability with which the item was really drawn, whatever moved
 // in between. A shard that is silent for `silent_after`, was replaced, or has nothing to draw gives its part of
-// the batch to the others. Requests are answered in order: one that a later one overtook was lost and is sent again. With all masses zero, shards are drawn by their number of items.
+// the batch to the others. Requests are answered in order: one that a later one overtook was lost and is sent again.
+// With all masses zero, shards are drawn by their number of items.
 //
 // Several batches may be drawn as one round: one request and one reply a shard for all of them. The round is stratified
 // as a whole and dealt out so that each batch is stratified over the whole mass too; every item's P stays the same.

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "tests/support/catch.h"
+#include "tests/support/message_of.h"
 
 using namespace qanat;
 using namespace qanat::learner;
@@ -51,15 +52,6 @@ LearnerState random_state() {
   state.sampling = {1, 2, 3, 4};
   state.statistics = {std::byte{4}, std::byte{5}};
   return state;
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 void complete(const fs::path& checkpoints, std::uint64_t updates) {

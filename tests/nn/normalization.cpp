@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "tests/support/catch.h"
+#include "tests/support/message_of.h"
 
 namespace qanat::nn {
 namespace {
@@ -64,15 +65,6 @@ Normalization of_rows(const Rows& rows, const NormalizationOptions& options = {.
   Normalization out(options, two_numbers);
   out.add_observations(bytes_of(rows), numbers(0, rows.size()));
   return out;
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 // Of doubles whose errors do not add up in one direction: a few dozen roundings of 1e-16, and of the mean's own

@@ -3,6 +3,7 @@
 #include "replay/client.h"
 
 #include <cstring>
+#include <memory>
 #include <set>
 
 #include "core/error.h"
@@ -147,6 +148,13 @@ struct Replay {
     }
   }
 
+  // The next batch is there, and so is all that it should hold.
+  void check_next() {
+    const auto batch = client.take();
+    REQUIRE(batch);
+    check(*batch, batch->network_rows());
+  }
+
   wire::Context context{0};
   VirtualClock clock;
   Schema schema;
@@ -210,9 +218,7 @@ TEST_CASE("client: rows that come damaged are counted and asked for again, and t
   CHECK_FALSE(replay.client.take());  // not there yet
   replay.exchange();
   for (std::uint32_t i = 0; i < batches; ++i) {
-    const auto taken = replay.client.take();
-    REQUIRE(taken);
-    replay.check(*taken, taken->network_rows());
+    replay.check_next();
   }
   CHECK(replay.client.in_flight() == 0);
   CHECK(replay.seen.size() == batches * batch);
@@ -225,9 +231,7 @@ TEST_CASE("client: a damaged item table is refused when it arrives, and asked fo
   CHECK(replay.client.traffic().refused == 1);
   CHECK_FALSE(replay.client.take());
   replay.exchange();
-  const auto batch = replay.client.take();
-  REQUIRE(batch);
-  replay.check(*batch, batch->network_rows());
+  replay.check_next();
 }
 
 TEST_CASE("client: a reply of the only shard that was lost is asked for again after the silence") {
@@ -240,9 +244,7 @@ TEST_CASE("client: a reply of the only shard that was lost is asked for again af
   replay.clock.advance(std::chrono::seconds(3));
   replay.exchange();
   replay.exchange();
-  const auto batch = replay.client.take();
-  REQUIRE(batch);
-  replay.check(*batch, batch->network_rows());
+  replay.check_next();
 }
 
 TEST_CASE("client: a reply that was overtaken by a later one is asked for again at once") {
@@ -255,9 +257,7 @@ TEST_CASE("client: a reply that was overtaken by a later one is asked for again 
   replay.clock.advance(std::chrono::milliseconds(200));
   replay.exchange();
   for (int i = 0; i < 2; ++i) {
-    const auto batch = replay.client.take();
-    REQUIRE(batch);
-    replay.check(*batch, batch->network_rows());
+    replay.check_next();
   }
 }
 
@@ -268,9 +268,7 @@ TEST_CASE("client: the parts of a shard that is gone go to the others at once") 
   replay.client.set_shards({{0, 10, replay.shards[0]->address}});
   replay.shards.pop_back();
   replay.exchange();
-  const auto batch = replay.client.take();  // the clock stood still
-  REQUIRE(batch);
-  replay.check(*batch, batch->network_rows());
+  replay.check_next();  // the clock stood still
 }
 
 TEST_CASE("client: a slow shard is not a lost one") {

@@ -10,6 +10,7 @@
 #include "learner/checkpoint.h"
 #include "tests/core/temporary_directory.h"
 #include "tests/support/catch.h"
+#include "tests/support/message_of.h"
 
 namespace qanat::system_test {
 namespace {
@@ -80,15 +81,6 @@ std::string learnable(bool normalize) {
 
 double final_score(const fs::path& run) {
   return nlohmann::json::parse(read_text_file(run / "summary.json", 1 << 20)).at("evaluation").at("mean");
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 }  // namespace

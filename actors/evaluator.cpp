@@ -12,6 +12,7 @@ constexpr Seconds measure_every{1};
 EvaluationOptions player_options(const EvaluatorOptions& options) {
   EvaluationOptions out;
   out.environment = options.environment;
+  out.environment.atari.threads = 0;  // one a processor: this player is alone, and a run may wait for what it finds
   out.network = options.network;
   out.stack = options.stack;
   out.normalization = options.normalization;

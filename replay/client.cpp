@@ -18,7 +18,7 @@ constexpr std::size_t part_bytes = 512UL << 10;
 // About so many requests are under way at most: a shard's queue, and ours for its replies, hold a thousand messages.
 constexpr std::size_t most_parts = 256;
 // Helpers are called for batches of at least so much: waking them takes as long as copying some hundred kilobytes.
-constexpr std::size_t shared_bytes = 4UL << 20;
+constexpr std::size_t shared_bytes = 1UL << 20;
 constexpr std::uint32_t no_row = ~0U;
 
 }  // namespace

@@ -236,7 +236,7 @@ int run(int argc, char** argv) {
     }
     for (const std::string precision : {"auto", "bf16"}) {
       if (precision == "bf16" && (device != "cpu" || !nn::bf16_obstacle(network.spec).empty())) continue;
-      for (const std::int64_t batch : {1, 16, 256})
+      for (const std::int64_t batch : {1, 4, 16, 256})
         cases.push_back(bench_forward(*backend, network, precision, batch, seconds));
     }
   }

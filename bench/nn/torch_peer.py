@@ -85,7 +85,7 @@ def main():
             value = median_microseconds(update_call(make, shape, actions, batch))
             print(json.dumps({"name": f"update/{name}/batch_{batch}", "value": value, "unit": "us"}), flush=True)
         for suffix, dtype in (("", torch.float32), ("_bf16", torch.bfloat16))[:1 if name == "mlp" else 2]:
-            for batch in (1, 16, 256):
+            for batch in (1, 4, 16, 256):
                 value = median_microseconds(forward_call(make, shape, batch, dtype), 0.7) / batch
                 print(json.dumps({"name": f"forward/{name}{suffix}/batch_{batch}", "value": value, "unit": "us/observation"}),
                       flush=True)

@@ -29,13 +29,25 @@ FastOps::FastOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions
     slots_.push_back(slot);
     block_size_ += static_cast<std::size_t>(round_up(slot.rows * slot.row, max_vector));
   }
-  std::int64_t widest = 0;
+  std::int64_t widest = 0, few_outputs = 0, few_weights = 0, few_inputs = 0;
   for (const Step& step : plan.steps) {
-    if (step.kind == StepKind::linear) widest = std::max(widest, round_up(step.out.features, panel_lanes));
-    if (step.kind == StepKind::conv2d) conv_tables_[step.weight] = conv_tables(step.conv);
+    if (step.kind == StepKind::linear) {
+      widest = std::max(widest, round_up(step.out.features, panel_lanes));
+      few_outputs = std::max(few_outputs, few_samples * (widest + 2 * max_vector));
+    }
+    if (step.kind == StepKind::conv2d) {
+      const ConvShape& c = step.conv;
+      conv_tables_[step.weight] = conv_tables(c);
+      const std::int64_t row = cpu::padded_row(c.out_channels);
+      few_outputs = std::max(few_outputs, few_images * c.out_height * c.out_width * row);
+      few_weights = std::max(few_weights, c.in_channels * c.kernel * c.kernel * row);
+      few_inputs = std::max(few_inputs, few_images * c.in_channels * c.in_height * c.in_width);
+    }
   }
   transposed_ = allocate(static_cast<std::size_t>(panels_of(options.batch) * panel_lanes * widest));
-  few_outputs_ = allocate(static_cast<std::size_t>(few_samples * (widest + 2 * max_vector)));
+  few_outputs_ = allocate(static_cast<std::size_t>(few_outputs));
+  few_weights_ = allocate(static_cast<std::size_t>(few_weights));
+  few_inputs_ = allocate(static_cast<std::size_t>(few_inputs));
   mean_ = block();
   square_ = block();
 }
@@ -166,6 +178,8 @@ auto FastOps::conv_tables(const ConvShape& c) -> ConvTables {
     for (std::int64_t ky = 0; ky < c.kernel; ++ky) {
       t.tap_weight.push_back((channel * c.kernel + ky) * c.kernel);
       t.tap_in.push_back(in_at(channel, ky, 0));
+      t.few_weight.push_back(t.tap_weight.back() * cpu::padded_row(c.out_channels));
+      t.few_in.push_back(t.tap_in.back() / panel_lanes);
       for (std::int64_t kx = 0; kx < c.kernel; ++kx) t.tap_each.push_back(in_at(channel, ky, kx));
     }
   }

@@ -83,8 +83,9 @@ class FastOps : public CpuUpdate<float> {
   void dueling_gradient(const Step& step, const Activations& out_delta, Activations& in_delta, std::int64_t samples);
 
  private:
-  // Up to so many samples a linear layer's outputs, not its samples, fill the vectors.
+  // Up to so many samples a layer's outputs, not its samples, fill the vectors.
   static constexpr std::int64_t few_samples = 16;
+  static constexpr std::int64_t few_images = 12;
 
   struct Free {
     void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
@@ -103,10 +104,12 @@ class FastOps : public CpuUpdate<float> {
     std::vector<std::int64_t> tap_each;               // [in_channels * kernel * kernel] single taps, weight gradient
     std::vector<std::size_t> first;                   // [in pixels + 1] into the two below, input gradient
     std::vector<std::int64_t> back_weight, back_out;  // taps through which a pixel of the input reaches the output
+    std::vector<std::int64_t> few_in, few_weight;     // [in_channels * kernel] rows of taps, for few images
   };
   static ConvTables conv_tables(const ConvShape& conv);
 
   void linear_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples);
+  void conv2d_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples);
 
   float* allocate(std::size_t count);  // zeros, aligned to 64 bytes
   float* parameter(const Block& block, std::size_t index) const { return block.data + slots_[index].offset; }
@@ -119,7 +122,9 @@ class FastOps : public CpuUpdate<float> {
   std::size_t block_size_ = 0;           // a multiple of cpu::max_vector
   std::vector<std::unique_ptr<float[], Free>> memory_;
   float* transposed_ = nullptr;   // [group of 32 outputs][panel][32][32]: a layer's deltas, samples first
-  float* few_outputs_ = nullptr;  // [few_samples][padded features]
+  float* few_outputs_ = nullptr;  // [few_samples][padded features]; [few_images][pixels][padded channels]
+  float* few_weights_ = nullptr;  // a convolution's weights turned over, [tap][padded channels]
+  float* few_inputs_ = nullptr;   // [few_images][features]
   Block mean_, square_;           // the optimiser's moments
 };
 

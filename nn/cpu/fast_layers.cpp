@@ -193,11 +193,61 @@ void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Ac
                            .bias = parameter(p, step.bias),
                            .relu = step.relu};
   for_panel_pairs(samples, [&](std::int64_t panel, std::int64_t lanes) {
+    if (lanes <= few_images && cpu::wide_row(c.out_channels)) {
+      conv2d_of_few(step, p, in.at(panel, step.in), out.at(panel, step.out), lanes);
+      return;
+    }
     problem.x = in.at(panel, step.in);
     problem.y = out.at(panel, step.out);
     problem.columns = lanes;
     cpu::run_tiles(problem);
   });
+}
+
+// As linear_of_few: an image's pixels are the tile's rows, its outputs' channels the lanes.
+void FastOps::conv2d_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples) {
+  const ConvTables& t = tables(step);
+  const ConvShape& c = step.conv;
+  const std::int64_t row = cpu::padded_row(c.out_channels);
+  const std::int64_t taps = c.in_channels * c.kernel * c.kernel;
+  const std::int64_t inputs = c.in_channels * c.in_height * c.in_width;
+  const std::int64_t pixels = c.out_height * c.out_width;
+  const float* weight = parameter(p, step.weight);
+  for (std::int64_t o = 0; o < c.out_channels; ++o) {
+    for (std::int64_t tap = 0; tap < taps; ++tap) few_weights_[tap * row + o] = weight[o * taps + tap];
+  }
+  for (std::int64_t i = 0; i < inputs; ++i) {
+    for (std::int64_t b = 0; b < samples; ++b) few_inputs_[b * inputs + i] = in[i * panel_lanes + b];
+  }
+  for (std::int64_t b = 0; b < samples; ++b) {
+    float* image = few_outputs_ + b * pixels * row;
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+      std::copy_n(parameter(p, step.bias), c.out_channels, image + pixel * row);
+    }
+    for (std::int64_t y = 0; y < c.out_height; ++y) {
+      cpu::run_tiles({.weight = few_inputs_ + b * inputs + y * c.stride * c.in_width,
+                      .x = few_weights_,
+                      .y = image + y * c.out_width * row,
+                      .reduction = {.weight_offset = t.few_in.data(),
+                                    .x_offset = t.few_weight.data(),
+                                    .segments = c.in_channels * c.kernel,
+                                    .count = c.kernel,
+                                    .weight_step = 1,
+                                    .x_step = row},
+                      .rows = c.out_width,
+                      .columns = c.out_channels,
+                      .weight_row = c.stride,
+                      .y_row = row,
+                      .relu = step.relu,
+                      .resume = true});
+    }
+  }
+  for (std::int64_t o = 0; o < c.out_channels; ++o) {
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+      float* to = out + (o * pixels + pixel) * panel_lanes;
+      for (std::int64_t b = 0; b < samples; ++b) to[b] = few_outputs_[(b * pixels + pixel) * row + o];
+    }
+  }
 }
 
 void FastOps::conv2d_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,

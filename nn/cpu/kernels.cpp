@@ -74,6 +74,7 @@ void gather_u8(const std::uint8_t* const* rows, std::int64_t lanes_used, std::in
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const Vector factor = hn::Set(d, scale);
   HWY_ALIGN std::uint32_t words[8][panel_lanes] = {};
+  const std::int64_t whole = (lanes_used + lanes - 1) / lanes * lanes;
   std::int64_t f = 0;
   while (f + 4 <= features) {
     const std::int64_t count = (features - f) / 4 < 8 ? (features - f) / 4 : 8;
@@ -81,7 +82,7 @@ void gather_u8(const std::uint8_t* const* rows, std::int64_t lanes_used, std::in
       for (std::int64_t i = 0; i < count; ++i) std::memcpy(&words[i][lane], rows[lane] + f + 4 * i, 4);
     }
     for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t lane = 0; lane < panel_lanes; lane += lanes) {
+      for (std::int64_t lane = 0; lane < whole; lane += lanes) {
         auto word = hn::Load(du, &words[i][lane]);
         for (std::int64_t k = 0; k < 4; ++k) {
           const auto value = hn::ConvertTo(d, hn::BitCast(di, hn::And(word, hn::Set(du, 0xff))));

@@ -91,7 +91,8 @@ void sum_lanes(const float* x, std::int64_t channels, std::int64_t pixels, std::
 // out[lane * out_row + f] = in[f * 32 + lane] for f < features.
 void transpose_panel(const float* in, std::int64_t features, float* out, std::int64_t out_row);
 
-// One panel of samples from rows: out[f * 32 + lane] = scale * rows[lane][f]; lanes >= lanes_used become 0.
+// One panel of samples from rows: out[f * 32 + lane] = scale * rows[lane][f]. Lanes >= lanes_used become 0, in
+// vectors that no sample uses they may stay as they are.
 void gather_u8(const std::uint8_t* const* rows, std::int64_t lanes_used, std::int64_t features, float scale,
                float* out);
 void gather_f32(const std::byte* const* rows, std::int64_t lanes_used, std::int64_t features, float scale, float* out);

@@ -23,7 +23,7 @@ TEST_CASE("gradients: the oracle's agree with finite differences for every netwo
 }
 
 TEST_CASE("gradients: the oracle's agree with finite differences with each switch on and off") {
-  const NetworkSpec spec = networks()[2].spec;
+  const NetworkSpec spec = network_named("dueling");
   for (int bits = 0; bits < 8; ++bits) {
     CAPTURE(bits);
     TrainerOptions options;

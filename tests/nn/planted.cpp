@@ -19,7 +19,7 @@ std::vector<float> q_values(const NetworkSpec& spec, std::span<const float> para
 
 constexpr double visible = 1e-3;  // 30 times the tolerance
 
-NetworkSpec conv_network() { return networks()[5].spec; }
+NetworkSpec conv_network() { return network_named("two convolutions of a stack"); }
 
 TEST_CASE("planted: one swapped pair of convolution taps shows") {
   const NetworkSpec spec = conv_network();
@@ -72,12 +72,12 @@ TEST_CASE("planted: swapped dueling streams and a lost layer norm gain show") {
     }
     CHECK(relative_error(q_values(spec, parameters, batch.view.state, 32), right) > visible);
   };
-  planted(networks()[3].spec, "value_hidden.weight", "advantage_hidden.weight");
-  planted(networks()[7].spec, "layers.1.weight", "");
+  planted(network_named("dueling with hidden streams"), "value_hidden.weight", "advantage_hidden.weight");
+  planted(network_named("layer norms"), "layers.1.weight", "");
 }
 
 TEST_CASE("planted: a weight, a mask or a switch that is ignored shows in the gradients") {
-  const NetworkSpec spec = networks()[2].spec;
+  const NetworkSpec spec = network_named("dueling");
   Rng rng(1);
   const RandomBatch batch(spec, 32, true, rng);
   const auto gradients = [&](const QBatch& view, const TdOptions& td) {

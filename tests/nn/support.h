@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -95,6 +96,9 @@ inline std::vector<NamedNetwork> networks() {
   convs.dueling_hidden = 16;
   all.push_back({"two convolutions of a stack", build_network(convs, rows_of(DType::u8, {9, 7}), 3, 255, 4)});
 
+  all.push_back(
+      {"convolutions of many channels",
+       build_network(custom({conv(40, 3, 1), relu(), conv(34, 2, 2), relu()}), rows_of(DType::u8, {7, 6}), 2, 255, 3)});
   all.push_back({"strides that leave pixels over", build_network(custom({conv(4, 2, 3), relu(), conv(3, 2, 1)}),
                                                                  rows_of(DType::f32, {2, 9, 12}), 1, 1, 18)});
 
@@ -107,6 +111,13 @@ inline std::vector<NamedNetwork> networks() {
 
   all.push_back({"head only, 40 actions", build_network(custom({}), rows_of(DType::u8, {11}), 1, 10, 40)});
   return all;
+}
+
+inline NetworkSpec network_named(const std::string& name) {
+  for (auto& network : networks()) {
+    if (network.name == name) return network.spec;
+  }
+  throw std::out_of_range("no network " + name);
 }
 
 // A batch that owns its columns. Rows are shared by states and next states.

@@ -12,7 +12,7 @@ constexpr Seconds measure_every{1};
 EvaluationOptions player_options(const EvaluatorOptions& options) {
   EvaluationOptions out;
   out.environment = options.environment;
-  out.environment.atari.threads = 0;  // one a processor: this player is alone, and a run may wait for what it finds
+  out.environment.atari.threads = 0;  // one a game: a run may wait for what the only player finds
   out.network = options.network;
   out.stack = options.stack;
   out.normalization = options.normalization;
@@ -38,6 +38,8 @@ Evaluator::Evaluator(wire::Context& context, const Clock& clock, Logger& log, Ev
       measured_(clock.now()) {
   weights_.fetch_when_asked(true);
   player_.while_waiting([this] { member_.keep_alive(); });
+  const auto& environment = player_.environment();
+  for (const auto& [name, value] : environment.protocol()) log_.info(environment.spec().id, ": ", name, " = ", value);
 }
 
 std::vector<wire::Socket*> Evaluator::sockets() {

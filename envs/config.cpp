@@ -12,7 +12,8 @@ void AtariConfig::describe(ConfigVisitor& v) {
           "rewards.",
           {"v5", "dqn2015", "machado2018", "apex", "btr", "pqn", "atari100k"});
   v.field("threads", threads,
-          "Threads that step the games of one group of slots; an actor's two groups take turns. 0: one a processor.",
+          "Threads that step the games of one group of slots; an actor's two groups take turns. 0: one a "
+          "game, at most one a processor; so it always is in periodic evaluations.",
           {.low = 0, .high = 4096});
 }
 

@@ -20,28 +20,31 @@ std::int64_t panels_of(std::int64_t samples) { return round_up(samples, panel_la
 FastOps::FastOps(const NetworkSpec& spec, const Plan& plan, const TrainerOptions& options)
     : CpuUpdate<float>(options), spec_(spec), plan_(plan), conv_tables_(plan.parameters.size()) {
   for (const ParameterInfo& info : plan.parameters) {
-    Slot slot{.offset = block_size_, .columns = static_cast<std::int64_t>(info.elements())};
+    const auto elements = static_cast<std::int64_t>(info.elements());
+    Slot slot{.offset = block_size_, .columns = elements, .row = elements};
     if (info.shape.size() == 2) {
       slot.rows = info.shape[0];
       slot.columns = info.shape[1];
+      slot.row = cpu::padded_row(slot.columns);
     }
-    slot.row = slot.rows > 1 ? cpu::padded_row(slot.columns) : slot.columns;
     slots_.push_back(slot);
     block_size_ += static_cast<std::size_t>(round_up(slot.rows * slot.row, max_vector));
   }
+  const std::int64_t images = std::min(few_images, options.batch);
   std::int64_t widest = 0, few_outputs = 0, few_weights = 0, few_inputs = 0;
   for (const Step& step : plan.steps) {
     if (step.kind == StepKind::linear) {
       widest = std::max(widest, round_up(step.out.features, panel_lanes));
-      few_outputs = std::max(few_outputs, few_samples * (widest + 2 * max_vector));
+      few_outputs = std::max(few_outputs, few_samples * cpu::padded_row(step.out.features));
     }
     if (step.kind == StepKind::conv2d) {
       const ConvShape& c = step.conv;
       conv_tables_[step.weight] = conv_tables(c);
+      if (!cpu::wide_row(c.out_channels)) continue;
       const std::int64_t row = cpu::padded_row(c.out_channels);
-      few_outputs = std::max(few_outputs, few_images * c.out_height * c.out_width * row);
+      few_outputs = std::max(few_outputs, images * c.out_height * c.out_width * row);
       few_weights = std::max(few_weights, c.in_channels * c.kernel * c.kernel * row);
-      few_inputs = std::max(few_inputs, few_images * c.in_channels * c.in_height * c.in_width);
+      few_inputs = std::max(few_inputs, images * c.in_channels * c.in_height * c.in_width);
     }
   }
   transposed_ = allocate(static_cast<std::size_t>(panels_of(options.batch) * panel_lanes * widest));

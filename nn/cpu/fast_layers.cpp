@@ -67,9 +67,7 @@ void FastOps::linear(const Step& step, const Block& p, const Activations& in, Ac
 // as full ones; and weights are read in whole cache lines. The order of each sum is the same.
 void FastOps::linear_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples) {
   const std::int64_t row = slots_[step.weight].row;
-  for (std::int64_t b = 0; b < samples; ++b) {
-    std::copy_n(parameter(p, step.bias), step.out.features, few_outputs_ + b * row);
-  }
+  begin_few(parameter(p, step.bias), step.out.features, row, samples);
   for (std::int64_t first = 0; first < step.in.features; first += inputs_at_once) {
     cpu::run_tiles({.weight = in + first * panel_lanes,
                     .x = parameter(p, step.weight) + first * row,
@@ -87,8 +85,19 @@ void FastOps::linear_of_few(const Step& step, const Block& p, const float* in, f
                     .relu = step.relu && first + inputs_at_once >= step.in.features,
                     .resume = true});
   }
-  for (std::int64_t o = 0; o < step.out.features; ++o) {
-    for (std::int64_t b = 0; b < samples; ++b) out[o * panel_lanes + b] = few_outputs_[b * row + o];
+  end_few(step.out.features, 1, row, samples, out);
+}
+
+void FastOps::begin_few(const float* bias, std::int64_t outputs, std::int64_t row, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) std::copy_n(bias, outputs, few_outputs_ + i * row);
+}
+
+void FastOps::end_few(std::int64_t outputs, std::int64_t pixels, std::int64_t row, std::int64_t samples, float* out) {
+  for (std::int64_t o = 0; o < outputs; ++o) {
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+      float* to = out + (o * pixels + pixel) * panel_lanes;
+      for (std::int64_t b = 0; b < samples; ++b) to[b] = few_outputs_[(b * pixels + pixel) * row + o];
+    }
   }
 }
 
@@ -204,7 +213,8 @@ void FastOps::conv2d(const Step& step, const Block& p, const Activations& in, Ac
   });
 }
 
-// As linear_of_few: an image's pixels are the tile's rows, its outputs' channels the lanes.
+// As linear_of_few: an image's pixels are the tile's rows, their channels the lanes. The weights are turned over each
+// time, since an update may have changed them.
 void FastOps::conv2d_of_few(const Step& step, const Block& p, const float* in, float* out, std::int64_t samples) {
   const ConvTables& t = tables(step);
   const ConvShape& c = step.conv;
@@ -219,11 +229,9 @@ void FastOps::conv2d_of_few(const Step& step, const Block& p, const float* in, f
   for (std::int64_t i = 0; i < inputs; ++i) {
     for (std::int64_t b = 0; b < samples; ++b) few_inputs_[b * inputs + i] = in[i * panel_lanes + b];
   }
+  begin_few(parameter(p, step.bias), c.out_channels, row, samples * pixels);
   for (std::int64_t b = 0; b < samples; ++b) {
     float* image = few_outputs_ + b * pixels * row;
-    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-      std::copy_n(parameter(p, step.bias), c.out_channels, image + pixel * row);
-    }
     for (std::int64_t y = 0; y < c.out_height; ++y) {
       cpu::run_tiles({.weight = few_inputs_ + b * inputs + y * c.stride * c.in_width,
                       .x = few_weights_,
@@ -242,12 +250,7 @@ void FastOps::conv2d_of_few(const Step& step, const Block& p, const float* in, f
                       .resume = true});
     }
   }
-  for (std::int64_t o = 0; o < c.out_channels; ++o) {
-    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-      float* to = out + (o * pixels + pixel) * panel_lanes;
-      for (std::int64_t b = 0; b < samples; ++b) to[b] = few_outputs_[(b * pixels + pixel) * row + o];
-    }
-  }
+  end_few(c.out_channels, pixels, row, samples, out);
 }
 
 void FastOps::conv2d_weight_gradient(const Step& step, const Activations& in, const Activations& out_delta,

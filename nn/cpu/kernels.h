@@ -1,9 +1,9 @@
 // The fast backend's vector kernels, compiled for several instruction sets and chosen at run time.
 //
-// Activations are panels of 32 samples: [panel][feature][32] f32, samples in the vector lanes. So every layer is
-// the same tile, several outputs times a few vectors of samples, each product one broadcast weight; bias, relu and
-// relu masks are applied where the tile is stored. Sums run in one fixed order, whatever the batch: a sample's result
-// is the same in any company, bit for bit on one instruction set.
+// Activations are panels of 32 samples: [panel][feature][32] f32, samples in the vector lanes (outputs, where
+// samples are few). So every layer is the same tile, several outputs times a few vectors of samples, each product one
+// broadcast weight; bias, relu and relu masks are applied where the tile is stored. Sums run in one fixed order,
+// whatever the batch: a sample's result is the same in any company, bit for bit on one instruction set.
 //
 // Thread safety: pure functions over caller-owned memory. Pointers are aligned to 64 bytes where a kernel says so.
 #pragma once
@@ -19,11 +19,13 @@ inline constexpr std::int64_t panel_lanes = 32;
 // Vector lengths never exceed this many floats; row lengths are padded to it.
 inline constexpr std::int64_t max_vector = 16;
 
-// Whether a linear layer's weight gradient puts its outputs in the lanes; narrower ones sum over lanes of samples.
+// Whether outputs are enough to be the lanes of vectors, in a linear layer's weight gradient (narrower ones sum over
+// lanes of samples) and where samples are few.
 [[nodiscard]] constexpr bool wide_row(std::int64_t outputs) { return outputs >= 2 * max_vector; }
 
-// Floats between two rows of a linear layer's weights: wide rows are padded to whole vectors, and off multiples of
-// 1 KB, where a column's elements would meet in few cache sets (loads and stores 4 KB apart also alias).
+// Floats between two rows of a linear layer's weights, and of outputs in the lanes: wide rows are padded to whole
+// vectors, and off multiples of 1 KB, where a column's elements would meet in few cache sets (loads and stores 4 KB
+// apart also alias).
 [[nodiscard]] constexpr std::int64_t padded_row(std::int64_t outputs) {
   if (!wide_row(outputs)) return outputs;
   const std::int64_t whole = (outputs + max_vector - 1) / max_vector * max_vector;

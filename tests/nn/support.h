@@ -96,6 +96,10 @@ inline std::vector<NamedNetwork> networks() {
   convs.dueling_hidden = 16;
   all.push_back({"two convolutions of a stack", build_network(convs, rows_of(DType::u8, {9, 7}), 3, 255, 4)});
 
+  NetworkConfig one;
+  one.hidden = {37};
+  all.push_back({"one input", build_network(one, rows_of(DType::f32, {1}), 1, 1, 3)});
+
   all.push_back(
       {"convolutions of many channels",
        build_network(custom({conv(40, 3, 1), relu(), conv(34, 2, 2), relu()}), rows_of(DType::u8, {7, 6}), 2, 255, 3)});

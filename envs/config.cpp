@@ -30,7 +30,9 @@ void EnvConfig::describe(ConfigVisitor& v) {
   v.field("gymnasium", gymnasium,
           "Instead of id: a registered Gymnasium id such as ALE/Pong-v5, or MODULE:ID, which imports MODULE first. It "
           "runs in Python processes that Qanat starts and watches over.");
-  v.field("python", python, "The Python (3.10 or newer, with numpy and gymnasium) for env.gymnasium.");
+  v.field("python", python,
+          "The Python (3.10 or newer, with numpy and gymnasium) for env.gymnasium: a name is looked for on the PATH, a "
+          "path is relative to the configuration file.");
   v.field(
       "python_path", python_path,
       "Folder in which Python looks for MODULE first, relative to the configuration file; left out: the file's own. "

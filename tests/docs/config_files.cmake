@@ -1,13 +1,18 @@
-# Every file in configs/ is one that the program takes, and there is one for each MinAtar game.
+# Every file in configs/ is one that the program takes, and there is one for each MinAtar game. A Python that one names is
+# that of `scripts/setup --python`.
 file(GLOB_RECURSE files ${FOLDER}/*.yaml)
 list(LENGTH files count)
 if(count LESS 7)
   message(FATAL_ERROR "${FOLDER} holds ${count} configurations, at least 7 wanted")
 endif()
 foreach(file ${files})
-  execute_process(COMMAND ${PROGRAM} config show ${file} OUTPUT_QUIET ERROR_VARIABLE said RESULT_VARIABLE status)
+  execute_process(COMMAND ${PROGRAM} config show ${file} OUTPUT_VARIABLE shown ERROR_VARIABLE said RESULT_VARIABLE status)
   if(NOT status EQUAL 0)
     message(SEND_ERROR "${file}: ${said}")
+  endif()
+  get_filename_component(python ${FOLDER}/../.venv/bin/python ABSOLUTE)
+  if(shown MATCHES "\n  python: \"([^\n]*/[^\n]*)\"" AND NOT CMAKE_MATCH_1 STREQUAL python)
+    message(SEND_ERROR "${file}: env.python is ${CMAKE_MATCH_1}, wanted ${python}")
   endif()
 endforeach()
 execute_process(COMMAND ${PROGRAM} env list OUTPUT_VARIABLE listed)

@@ -31,9 +31,7 @@ void print_cuda(const nn::FoundCuda& cuda) {
   if (cuda.library == nullptr) {
     line("CUDA backend", "none");
     for (const std::string& one : cuda.tried) line("", one);
-    line("what to do",
-         "without a GPU nothing. With one: build where nvcc and cuDNN are (cmake -DQANAT_CUDA=on says what");
-    line("", "is missing), or name the library in QANAT_CUDA_LIBRARY");
+    line("  what to do", "without a GPU nothing; with one: " + cuda.advice);
     return;
   }
   line("CUDA backend", cuda.path);
@@ -42,8 +40,9 @@ void print_cuda(const nn::FoundCuda& cuda) {
   line("  cuDNN, cuBLASLt", cuda.report.cudnn + ", " + cuda.report.cublas);
   for (std::size_t gpu = 0; gpu < cuda.report.gpus.size(); ++gpu) {
     const nn::GpuInfo& info = cuda.report.gpus[gpu];
-    line(text("  cuda:", gpu).c_str(), text(info.name, ", compute capability ", info.capability / 10, '.',
-                                            info.capability % 10, ", ", info.memory_bytes >> 20, " MiB"));
+    line(text("  cuda:", gpu).c_str(),
+         text(info.name, ", compute capability ", info.capability / 10, '.', info.capability % 10, ", ",
+              info.memory_bytes >> 20, " MiB", info.problem.empty() ? "" : "; not usable: ", info.problem));
   }
   if (!cuda.report.problem.empty()) line("  not usable", cuda.report.problem);
 }

@@ -37,6 +37,8 @@ std::unique_ptr<Backend> make_backend(std::string_view device) {
   }
   const FoundCuda& cuda = find_cuda();
   if (!cuda.usable()) throw ConfigError(text("device ", device, " cannot be used: ", cuda.obstacle()));
+  if (const auto obstacle = cuda.obstacle_of(gpu); !obstacle.empty())
+    throw ConfigError(text("device ", device, " cannot be used: ", obstacle));
   return cuda.library->make_backend(gpu);
 }
 
@@ -52,7 +54,8 @@ ChosenDevice choose_device(std::string_view wanted) {
   if (wanted != "auto") return {std::string(wanted), "as set"};
   const FoundCuda& cuda = find_cuda();
   if (!cuda.usable()) return {"cpu", cuda.obstacle()};
-  return {"cuda:0", cuda.report.gpus.front().name};
+  const int gpu = cuda.first_gpu();
+  return {text("cuda:", gpu), cuda.report.gpus[static_cast<std::size_t>(gpu)].name};
 }
 
 }  // namespace qanat::nn

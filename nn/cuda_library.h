@@ -18,6 +18,7 @@ struct GpuInfo {
   std::string name;
   int capability = 0;  // 90: compute capability 9.0
   std::size_t memory_bytes = 0;
+  std::string problem;  // why it cannot be used; empty when it can
 };
 
 struct CudaReport {

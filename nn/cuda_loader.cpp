@@ -20,8 +20,15 @@ std::vector<std::string> places() {
   return {(directory / "libqanat_cuda.so").string(), (directory.parent_path() / "lib" / "libqanat_cuda.so").string()};
 }
 
-// The library in `file`, or what is wrong with it.
-const CudaLibrary* open(const std::string& file, std::string& wrong) {
+// What to do where there is no such file: QANAT_CUDA_NOT_BUILT says why this build made none, or is empty.
+std::string advice_without_file() {
+  const std::string reason = QANAT_CUDA_NOT_BUILT;
+  return (reason.empty() ? std::string("this build made one") : "this build made none: " + reason) +
+         "; QANAT_CUDA_LIBRARY names it elsewhere";
+}
+
+// The library in `file`, or what is wrong with it and what to do.
+const CudaLibrary* open(const std::string& file, std::string& wrong, std::string& advice) {
   if (!fs::exists(file)) {
     wrong = "no such file";
     return nullptr;
@@ -29,8 +36,12 @@ const CudaLibrary* open(const std::string& file, std::string& wrong) {
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     wrong = dlerror();
+    advice =
+        "install what it needs (cuDNN 9, and cuBLASLt of the CUDA it was built with), or name their folder in "
+        "LD_LIBRARY_PATH";
     return nullptr;
   }
+  advice = "build the library and the program from one tree";
   auto* entry = reinterpret_cast<CudaLibraryFunction*>(dlsym(handle, cuda_library_symbol));
   if (entry == nullptr) {
     wrong = text("it has no ", cuda_library_symbol);
@@ -48,9 +59,10 @@ const CudaLibrary* open(const std::string& file, std::string& wrong) {
 
 FoundCuda open_cuda(const std::vector<std::string>& files) {
   FoundCuda found;
+  found.advice = advice_without_file();
   for (const std::string& file : files) {
     std::string wrong;
-    found.library = open(file, wrong);
+    found.library = open(file, wrong, found.advice);
     if (found.library != nullptr) {
       found.path = file;
       found.report = found.library->report();
@@ -70,9 +82,19 @@ std::string FoundCuda::obstacle() const {
   if (library != nullptr) return report.problem;
   std::string out = "no usable libqanat_cuda.so";
   for (const std::string& one : tried) out += "; " + one;
-  return out +
-         "; build it with nvcc and cuDNN present (cmake -DQANAT_CUDA=on says what is missing), or name it in "
-         "QANAT_CUDA_LIBRARY";
+  return out + "; " + advice;
+}
+
+int FoundCuda::first_gpu() const {
+  int gpu = 0;
+  while (!obstacle_of(gpu).empty()) ++gpu;
+  return gpu;
+}
+
+std::string FoundCuda::obstacle_of(int gpu) const {
+  if (gpu < 0 || static_cast<std::size_t>(gpu) >= report.gpus.size()) return "";
+  const auto& info = report.gpus[static_cast<std::size_t>(gpu)];
+  return info.problem.empty() ? "" : info.name + ": " + info.problem;
 }
 
 }  // namespace qanat::nn

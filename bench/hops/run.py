@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The way of a batch from the shards to the GPU, hop by hop, with nothing holding either side back.
 
-Usage: run.py QANAT CONFIG [--json] [--seconds S] [--set a.b=c ...]
+Usage: run.py QANAT CONFIG [--json] [--seconds S] [--most-wait SHARE] [--set a.b=c ...]
 
 CONFIG runs with replay.ratio 0, all processes and real sockets. For each hop: GB/s that passed, samples/s, and the share
 of time its thread (or the bus, or the GPU) was busy; the busiest one is what to improve next. The bus's share needs
-PyTorch, which measures what a page-locked copy reaches; without it only the bytes are told.
+PyTorch, which measures what a page-locked copy reaches; without it only the bytes are told. With --set replay.ratio=R the
+ratio holds back; exit code 1 when the learner then waited for batches for more than --most-wait of its time.
 """
 import argparse
 import json
@@ -109,6 +110,7 @@ def main():
     parser.add_argument("config")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--most-wait", type=float, default=1)
     parser.add_argument("--warm-up", type=float, default=3)
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
@@ -122,13 +124,15 @@ def main():
     if args.json:
         print(json.dumps({"name": "hops/samples_per_second", "value": samples, "unit": "1/s"}))
         for name, rate, share in seen["hops"]:
-            print(json.dumps({"name": f"hops/{name}", "value": rate / 1e9, "unit": "GB/s", "busy_share": share}))
-        return
+            print(json.dumps({"name": f"hops/{name}", "value": rate / 1e9, "unit": "GB/s", "busy_share": share,
+                              "busiest": name == slowest[0]}))
+        return int(seen["waits"]["for a batch"] > args.most_wait)
     print(f"{seen['updates_per_second']:.0f} updates/s of {batch}: {samples:.0f} samples/s; the learner waited "
           + ", ".join(f"{share:.0%} {what}" for what, share in seen["waits"].items()))
     for name, rate, share in seen["hops"]:
         print(f"{name:42} {rate / 1e9:6.2f} GB/s   busy {'unknown' if share is None else f'{share:.0%}':>5}")
     print(f"the busiest: {slowest[0]}")
+    return int(seen["waits"]["for a batch"] > args.most_wait)
 
 
 if __name__ == "__main__":

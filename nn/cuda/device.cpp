@@ -37,10 +37,8 @@ float Event::since(const Event& start) const {
 
 Graph::Graph(cudaGraph_t recorded) {
   cudaGraphExec_t graph = nullptr;
-  const cudaError_t counted = cudaGraphGetNodes(recorded, nullptr, &nodes_);
   const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
   cudaGraphDestroy(recorded);
-  check(counted, "cudaGraphGetNodes");
   check(made, "cudaGraphInstantiate");
   graph_.reset(graph);
 }

@@ -91,12 +91,10 @@ class Graph {
   }
   explicit operator bool() const { return graph_ != nullptr; }
   void launch(cudaStream_t stream) const { QANAT_CUDA(cudaGraphLaunch(graph_.get(), stream)); }
-  [[nodiscard]] std::size_t nodes() const { return nodes_; }
 
  private:
   explicit Graph(cudaGraph_t recorded);  // takes `recorded`
   std::unique_ptr<CUgraphExec_st, GraphDeleter> graph_;
-  std::size_t nodes_ = 0;
 };
 
 // `count` elements in device memory, 256-byte aligned, zero at first.

@@ -29,20 +29,13 @@ cublasLtEpilogue_t library_epilogue(Epilogue epilogue) {
       return CUBLASLT_EPILOGUE_BIAS;
     case Epilogue::bias_relu:
       return CUBLASLT_EPILOGUE_RELU_BIAS;
-    case Epilogue::bias_relu_mask:
-      return CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
-    case Epilogue::relu_mask:
-      return CUBLASLT_EPILOGUE_DRELU;
     case Epilogue::column_sums:
       return CUBLASLT_EPILOGUE_BGRADA;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-bool has_bias(Epilogue e) {
-  return e == Epilogue::bias || e == Epilogue::bias_relu || e == Epilogue::bias_relu_mask || e == Epilogue::column_sums;
-}
-bool has_mask(Epilogue e) { return e == Epilogue::bias_relu_mask || e == Epilogue::relu_mask; }
+bool has_bias(Epilogue e) { return e != Epilogue::none; }
 
 // The library counts columns first: row-major D = A B is its D' = B' A', so its first operand is our B.
 class Call {
@@ -58,18 +51,13 @@ class Call {
     set(CUBLASLT_MATMUL_DESC_TRANSB, second);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, library_epilogue(s.epilogue));
     if (has_bias(s.epilogue)) set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.bias);
-    if (has_mask(s.epilogue)) {
-      const std::int64_t bits = 8 * mask_row_bytes(s.n);
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, bits);
-    }
     b_ = layout(s.in, s.b_transposed ? s.k : s.n, s.b_transposed ? s.n : s.k, s.b_row);
     a_ = layout(s.in, s.a_transposed ? s.m : s.k, s.a_transposed ? s.k : s.m, s.a_row);
     d_ = layout(s.out, s.n, s.m, s.d_row);
   }
 
-  void set_addresses(const GemmShape& s, void* bias, void* mask) {
+  void set_bias(const GemmShape& s, void* bias) {
     if (has_bias(s.epilogue)) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    if (has_mask(s.epilogue)) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask);
   }
 
   cublasStatus_t run(const Blas& blas, cudaStream_t stream, const cublasLtMatmulAlgo_t& algorithm, const GemmShape& s,
@@ -145,8 +133,7 @@ std::optional<cublasLtMatmulAlgo_t> fastest(const Blas& blas, cudaStream_t strea
   const DeviceBuffer<std::byte> b(rows(s.b_transposed ? s.n : s.k, s.b_row) * bytes_of(s.in));
   const DeviceBuffer<std::byte> d(rows(s.m, s.d_row) * bytes_of(s.out));
   const DeviceBuffer<std::byte> bias(static_cast<std::size_t>(s.n) * 4);
-  const DeviceBuffer<std::byte> mask(static_cast<std::size_t>(s.m * mask_row_bytes(s.n)));
-  call.set_addresses(s, bias.data(), mask.data());
+  call.set_bias(s, bias.data());
   const cublasLtMatmulAlgo_t* best = nullptr;
   float best_time = 0;
   for (const auto& proposal : proposals) {
@@ -207,10 +194,9 @@ Gemm::Gemm(const Blas& blas, cudaStream_t stream, const GemmShape& shape) : shap
   algorithm_ = planned->algorithm_;
 }
 
-void Gemm::run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias,
-               void* mask) const {
+void Gemm::run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias) const {
   Call call(shape_);
-  call.set_addresses(shape_, bias, mask);
+  call.set_bias(shape_, bias);
   check(call.run(blas, stream, algorithm_, shape_, a, b, d), "cublasLtMatmul");
 }
 

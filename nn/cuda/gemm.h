@@ -16,18 +16,13 @@
 
 namespace qanat::nn::cuda {
 
-// What is done to D beside the product. `bias` is [n], `mask` is [m, mask_row_bytes(n)] bits.
+// What is done to D beside the product. `bias` is [n].
 enum class Epilogue {
   none,
-  bias,            // D += bias
-  bias_relu,       // D = max(0, D + bias)
-  bias_relu_mask,  // the same, and mask := D > 0
-  relu_mask,       // D where mask, else 0: the gradient of bias_relu_mask
-  column_sums,     // bias := sums over k of B: with B the deltas of a layer, the gradient of its bias
+  bias,         // D += bias
+  bias_relu,    // D = max(0, D + bias)
+  column_sums,  // bias := sums over k of B: with B the deltas of a layer, the gradient of its bias
 };
-
-// cuBLASLt wants rows of the mask to start at multiples of 128 bits.
-[[nodiscard]] constexpr std::int64_t mask_row_bytes(std::int64_t n) { return (n + 127) / 128 * 16; }
 
 struct GemmShape {
   std::int64_t m = 0, n = 0, k = 0;
@@ -70,9 +65,8 @@ class Gemm {
   // The same, but nothing when the library has none: not every epilogue goes with every type.
   [[nodiscard]] static std::optional<Gemm> plan(const Blas& blas, cudaStream_t stream, const GemmShape& shape);
 
-  // `bias` and `mask` as the epilogue says, else null. Addresses are multiples of 16 bytes.
-  void run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias = nullptr,
-           void* mask = nullptr) const;
+  // `bias` as the epilogue says, else null. Addresses are multiples of 16 bytes.
+  void run(const Blas& blas, cudaStream_t stream, const void* a, const void* b, void* d, void* bias = nullptr) const;
 
   [[nodiscard]] const GemmShape& shape() const { return shape_; }
 

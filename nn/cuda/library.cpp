@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "nn/cuda/architectures.h"
 #include "nn/cuda/check.h"
 #include "nn/cuda/device.h"
 #include "nn/cuda/nature/trainer.h"
@@ -61,6 +62,29 @@ std::string version(std::size_t number, std::size_t major, std::size_t minor) {
   return text(number / major, '.', number % major / minor);
 }
 
+constexpr int oldest = 80;  // bf16 matrix products
+
+std::string capability_text(int capability) { return text(capability / 10, '.', capability % 10); }
+
+GpuInfo gpu_info(int gpu) {
+  cudaDeviceProp properties{};
+  if (const auto status = cudaGetDeviceProperties(&properties, gpu); status != cudaSuccess)
+    return {.name = "unknown", .problem = text("CUDA tells nothing of it: ", cudaGetErrorString(status))};
+  GpuInfo out{.name = properties.name,
+              .capability = 10 * properties.major + properties.minor,
+              .memory_bytes = properties.totalGlobalMem};
+  const auto seen = "compute capability " + capability_text(out.capability);
+  if (out.capability < oldest) {
+    out.problem = seen + ", wanted " + capability_text(oldest) + " or above";
+  } else if (!built_for(QANAT_CUDA_BUILT_FOR, out.capability)) {
+    out.problem = text(seen,
+                       ", and this build is for " QANAT_CUDA_BUILT_FOR
+                       "; build on this machine, or with -DQANAT_CUDA_ARCHITECTURES=",
+                       out.capability);
+  }
+  return out;
+}
+
 CudaReport report() {
   CudaReport out;
   out.built_with = QANAT_CUDA_BUILT_WITH;
@@ -69,7 +93,8 @@ CudaReport report() {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
     out.driver = "none";
-    out.problem = "no NVIDIA driver is installed (libcuda.so.1 was not found)";
+    out.problem = "no NVIDIA driver is installed (libcuda.so.1 was not found); install one for CUDA " +
+                  version(CUDART_VERSION, 1000, 10);
     return out;
   }
   out.driver = version(static_cast<std::size_t>(driver), 1000, 10);
@@ -80,17 +105,14 @@ CudaReport report() {
                        status == cudaErrorInsufficientDriver ? "; install a newer driver" : "; see nvidia-smi");
     return out;
   }
-  for (int gpu = 0; gpu < count; ++gpu) {
-    cudaDeviceProp properties{};
-    if (cudaGetDeviceProperties(&properties, gpu) != cudaSuccess) continue;
-    out.gpus.push_back({.name = properties.name,
-                        .capability = 10 * properties.major + properties.minor,
-                        .memory_bytes = properties.totalGlobalMem});
-  }
-  constexpr int oldest = 80;  // bf16 matrix products
-  const auto serves = [](const GpuInfo& gpu) { return gpu.capability >= oldest; };
+  for (int gpu = 0; gpu < count; ++gpu) out.gpus.push_back(gpu_info(gpu));
+  const auto serves = [](const GpuInfo& gpu) { return gpu.problem.empty(); };
   if (std::none_of(out.gpus.begin(), out.gpus.end(), serves)) {
-    out.problem = "no GPU of compute capability 8.0 or above";
+    out.problem = "no GPU can be used";
+    for (int gpu = 0; gpu < count; ++gpu) {
+      const auto& info = out.gpus[static_cast<std::size_t>(gpu)];
+      out.problem += text("; cuda:", gpu, " (", info.name, "): ", info.problem);
+    }
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "nn/cuda/architectures.h"
 #include "nn/optimizer.h"
 #include "tests/nn/compare.h"
 #include "tests/nn/decisive.h"
@@ -285,6 +286,38 @@ TEST_CASE("cuda: what cannot be had is refused by name") {
   CHECK_FALSE(nothing.usable());
   CHECK(nothing.obstacle().find("/nowhere/libqanat_cuda.so: no such file") != std::string::npos);
   CHECK(nothing.tried.size() == 2);
+  CHECK(nothing.advice.find("LD_LIBRARY_PATH") != std::string::npos);
+  CHECK(open_cuda({"/nowhere/libqanat_cuda.so"}).advice.find("QANAT_CUDA_LIBRARY names it elsewhere") !=
+        std::string::npos);
+}
+
+TEST_CASE("cuda: of several GPUs the first one that can be used is taken, and the others are refused by name") {
+  FoundCuda found;
+  found.report.gpus = {{.name = "old", .capability = 75, .problem = "compute capability 7.5, wanted 8.0 or above"},
+                       {.name = "new", .capability = 90},
+                       {.name = "newer", .capability = 100}};
+  CHECK(found.first_gpu() == 1);
+  CHECK(found.obstacle_of(0) == "old: compute capability 7.5, wanted 8.0 or above");
+  CHECK(found.obstacle_of(1).empty());
+  CHECK(found.obstacle_of(7).empty());
+}
+
+TEST_CASE("cuda: which GPUs a build is for follows from its architectures") {
+  const auto serves = [](const char* architectures) {
+    std::string out;
+    for (const int capability : {80, 86, 89, 90, 100}) {
+      if (cuda::built_for(architectures, capability)) out += text(out.empty() ? "" : " ", capability);
+    }
+    return out;
+  };
+  CHECK(serves("80-real 90") == "80 86 89 90 100");
+  CHECK(serves("80-real") == "80 86 89");
+  CHECK(serves("86-real") == "86 89");
+  CHECK(serves("86-virtual") == "86 89 90 100");
+  CHECK(serves("90") == "90 100");
+  CHECK(serves("90a") == "90");
+  CHECK(serves("native") == "80 86 89 90 100");
+  CHECK(serves("") == "");
 }
 
 TEST_CASE("cuda: a library of another source tree is told apart before it is used") {

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "learner/checkpoint.h"
+#include "nn/backend.h"
 
 namespace qanat::cli {
 namespace {
@@ -44,6 +45,8 @@ envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) 
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
   nn::Normalization normalization(config.agent.normalization(), network.input);
   check_memory(config, schema);
+  if (const auto obstacle = nn::device_obstacle(config.learner.device); !obstacle.empty())
+    throw ConfigError(text("learner.device ", config.learner.device, " cannot be used: ", obstacle));
   if (weights.empty()) return environment->protocol();
   try {
     const auto file = fs::is_directory(weights) ? weights / "weights.bin" : weights;

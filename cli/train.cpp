@@ -36,15 +36,16 @@ constexpr int exit_requeue = 85;
 constexpr int exit_interrupted = 130;
 constexpr int exit_refused = 2;  // a process's, by its configuration or by the head
 
-// The message of the last error in a role's log, or nothing.
-std::string last_error(const std::string& log) {
+// What a role that ended by itself said last in its log, after a colon; nothing for one that was killed.
+std::string cause_of(int end, const std::string& log) {
+  if (end >= 128) return {};
   constexpr std::string_view level = " ERROR ";
   std::ifstream file(log);
   std::string found;
   for (std::string line; std::getline(file, line);) {
     if (const auto at = line.find(level); at != std::string::npos) found = line.substr(at + level.size());
   }
-  return found;
+  return found.empty() ? found : ": " + found;
 }
 
 // Longer than the heartbeats by which the run's state comes to us.
@@ -200,8 +201,8 @@ class Supervisor {
     const auto deadline = clock_.now() + std::chrono::duration_cast<Nanoseconds>(head_start_limit);
     while (!fs::exists(run_.path / "head.address")) {
       if (const auto end = processes_.front().child.poll()) {
-        throw RunError(text("the head did not start (", describe_end(*end), "); see ",
-                            (run_.path / "logs" / "head-0.log").string()));
+        const auto log = (run_.path / "logs" / "head-0.log").string();
+        throw RunError(text("the head did not start: ", describe_end(*end), cause_of(*end, log), "; see ", log));
       }
       if (clock_.now() > deadline) throw RunError("the head did not start within 20 s");
       std::this_thread::sleep_for(Milliseconds(2));
@@ -289,11 +290,11 @@ class Supervisor {
                              end != exit_refused && end != exit_given_up;
     if (!restartable || process.restarts >= run_.config.control.max_restarts) {
       process.done = true;
-      if (end == exit_given_up) return text(what, ": ", last_error(log), "; see ", log);
-      return text(what, "; see ", log,
-                  restartable           ? "; it was restarted often enough"
-                  : end == exit_refused ? ""
-                                        : "; go on from the last checkpoint with --resume");
+      const bool could_go_on = !restartable && end != exit_refused && end != exit_given_up;
+      return text(what, cause_of(end, log), "; see ", log,
+                  restartable   ? "; it was restarted often enough"
+                  : could_go_on ? "; go on from the last checkpoint with --resume"
+                                : "");
     }
     ++process.restarts;
     ++restarts_;

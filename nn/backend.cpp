@@ -35,11 +35,16 @@ std::unique_ptr<Backend> make_backend(std::string_view device) {
   if (gpu < 0) {
     throw ConfigError(text("device '", device, "' is none of cpu, cuda, cuda:N, reference, reference64"));
   }
-  const FoundCuda& cuda = find_cuda();
-  if (!cuda.usable()) throw ConfigError(text("device ", device, " cannot be used: ", cuda.obstacle()));
-  if (const auto obstacle = cuda.obstacle_of(gpu); !obstacle.empty())
+  if (const auto obstacle = device_obstacle(device); !obstacle.empty())
     throw ConfigError(text("device ", device, " cannot be used: ", obstacle));
-  return cuda.library->make_backend(gpu);
+  return find_cuda().library->make_backend(gpu);
+}
+
+std::string device_obstacle(std::string_view device) {
+  const int gpu = gpu_of(device);
+  if (gpu < 0) return "";
+  const FoundCuda& cuda = find_cuda();
+  return cuda.usable() ? cuda.obstacle_of(gpu) : cuda.obstacle();
 }
 
 bool is_device(std::string_view word) {

@@ -148,6 +148,9 @@ class Backend {
 // Whether the word names a device at all: "auto", or one that make_backend() knows, there or not.
 [[nodiscard]] bool is_device(std::string_view word);
 
+// Why this GPU cannot be used here and what to do about it; empty when it can, and for every other device.
+[[nodiscard]] std::string device_obstacle(std::string_view device);
+
 // Why "cpu" cannot infer in bf16 for this network on this processor; empty when it can, by the processor's matrix
 // units.
 [[nodiscard]] std::string bf16_obstacle(const NetworkSpec& spec);
@@ -155,7 +158,7 @@ class Backend {
 // The processor's instruction set for which the fast backend's kernels were chosen, such as "AVX3_SPR".
 [[nodiscard]] std::string instruction_set();
 
-// What "auto" stands for on this machine: "cuda:0" where that can be used, else "cpu". `why`: the reason, for the log.
+// What "auto" stands for on this machine: the first GPU that can be used, else "cpu". `why`: the reason, for the log.
 struct ChosenDevice {
   std::string device;
   std::string why;

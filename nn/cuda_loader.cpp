@@ -92,7 +92,8 @@ int FoundCuda::first_gpu() const {
 }
 
 std::string FoundCuda::obstacle_of(int gpu) const {
-  if (gpu < 0 || static_cast<std::size_t>(gpu) >= report.gpus.size()) return "";
+  if (gpu < 0 || static_cast<std::size_t>(gpu) >= report.gpus.size())
+    return text("this machine has ", report.gpus.size(), " GPU(s), numbered from 0");
   const auto& info = report.gpus[static_cast<std::size_t>(gpu)];
   return info.problem.empty() ? "" : info.name + ": " + info.problem;
 }

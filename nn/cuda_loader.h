@@ -22,7 +22,7 @@ struct FoundCuda {
   [[nodiscard]] std::string obstacle() const;
   // The lowest number of a GPU that can be used. Precondition: usable().
   [[nodiscard]] int first_gpu() const;
-  // What stands in the way of this GPU alone; empty when nothing, or when there is none of that number.
+  // What stands in the way of this GPU alone; empty when nothing does. Precondition: usable().
   [[nodiscard]] std::string obstacle_of(int gpu) const;
 };
 

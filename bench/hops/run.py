@@ -58,11 +58,16 @@ def measure(args):
                         "evaluation.every_seconds=100000", "checkpoint.every_seconds=0", "checkpoint.replay=false",
                         *args.set]:
             command += ["--set", setting]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        said = os.path.join(runs, "said")
+        with open(said, "w") as file:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
         try:
             deadline = time.monotonic() + 60
             while not any(line.get("updates", 0) > 20 for line in metrics_of(run_dir)):
-                if process.poll() is not None or time.monotonic() > deadline:
+                if process.poll() is not None:
+                    with open(said) as file:
+                        sys.exit(f"the run ended before its first updates: {' '.join(command)}\n{file.read()}")
+                if time.monotonic() > deadline:
                     sys.exit(f"no updates after 60 s: {' '.join(command)}")
                 time.sleep(0.1)
             time.sleep(args.warm_up)

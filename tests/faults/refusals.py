@@ -6,8 +6,8 @@ import pathlib
 from support import CONFIGS, Run, check, check_in, settings, until
 
 
-def check_refused(place, *words, sets=(), arguments=(), config="catch.yaml"):
-    train = place.train(*arguments, config=config, sets=sets).expect(2, 10)
+def check_refused(place, *words, sets=(), arguments=(), config="catch.yaml", **environment):
+    train = place.train(*arguments, config=config, sets=sets, **environment).expect(2, 10)
     for word in words:
         check_in(word, train.err, f"refusal of {sets or arguments or config}")
     check(train.err.startswith("qanat: "), "it says who speaks:", train.err)
@@ -28,6 +28,11 @@ def test_a_misspelt_key_is_refused_with_its_place_and_the_nearest(place):
     config = written(place, "replya:\n  ratio: 2\n")
     check_refused(place, f"{config}:1", "replya", "replay", config=config)
     check_refused(place, "lerner", "learner", sets=["lerner.batch=3"])
+
+
+def test_a_gpu_that_cannot_be_used_is_refused_with_the_reason(place):
+    check_refused(place, "learner.device cuda:0 cannot be used", "/nowhere/libqanat_cuda.so: no such file",
+                  sets=["learner.device=cuda:0"], QANAT_CUDA_LIBRARY="/nowhere/libqanat_cuda.so")
 
 
 def test_every_problem_is_named_at_once(place):

@@ -103,8 +103,18 @@ void EpisodePlayer::step() {
     const auto* mask = masked ? env_->action_mask().data() + slot * choices : nullptr;
     actions_[slot] = choose(values->q.subspan(i * choices, choices), mask, options_.epsilon, slots_[slot].rng).action;
   }
+  const auto restarts = env_->restarts();
   env_->step(actions_);
   const auto row_bytes = env_->spec().observations[0].tensor.bytes();
+  if (env_->restarts() != restarts) {
+    // The environment's process failed and all its episodes broke off: they say nothing of the policy.
+    for (const auto slot : running_) {
+      slots_[slot].episode_return = 0;
+      slots_[slot].steps = 0;
+      stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
+    }
+    return;
+  }
   for (const auto slot : running_) {
     if (!env_->stepped()[slot]) {  // this step only began its episode
       stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
@@ -153,7 +163,9 @@ EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsVie
       EpisodePlayer player(options, share);
       player.begin(weights, purpose, 0);
       while (!player.done() && !failed) player.step();
-      return player.result();
+      auto result = player.result();
+      result.events = player.take_events();
+      return result;
     } catch (...) {
       failed = true;
       throw;
@@ -175,6 +187,7 @@ EvaluationResult evaluate(const EvaluationOptions& options, const nn::WeightsVie
     out.returns.insert(out.returns.end(), result.returns.begin(), result.returns.end());
     out.lengths.insert(out.lengths.end(), result.lengths.begin(), result.lengths.end());
     out.environment = std::move(result.environment);
+    out.events.insert(out.events.end(), result.events.begin(), result.events.end());
   }
   return completed(std::move(out));
 }

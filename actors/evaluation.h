@@ -1,8 +1,8 @@
 // Playing whole episodes to see how good a network is.
 //
 // Fair counting: which slot plays how many episodes is fixed before the first step, so short episodes are not counted
-// more often than long ones. All running slots of a player are evaluated in one forward pass. One owner thread a
-// player.
+// more often than long ones. Episodes that break off because their environment's process failed are played again. All
+// running slots of a player are evaluated in one forward pass. One owner thread a player.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,8 @@ struct EvaluationResult {
   std::vector<double> returns;  // raw, by slot and then in order of play
   std::vector<std::int64_t> lengths;
   envs::Protocol environment;  // how it was set up, field by field; empty for most
+  // From evaluate(): what befell the environments' processes. Episodes that broke off with one were played again.
+  std::vector<std::string> events;
   [[nodiscard]] double mean_length() const;
 };
 

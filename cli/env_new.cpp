@@ -21,14 +21,71 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t longest_name = 40;
 
-// Targets that CMake keeps for itself, and words and modules that a Python file of the name would hide or be.
-constexpr std::array<std::string_view, 58> reserved = {
-    "all",       "and",      "as",     "assert", "async",  "await",   "break",   "class",     "clean",  "continue",
-    "def",       "del",      "depend", "elif",   "else",   "except",  "finally", "for",       "from",   "global",
-    "gymnasium", "help",     "if",     "import", "in",     "install", "is",      "json",      "lambda", "math",
-    "mmap",      "nonlocal", "not",    "numpy",  "os",     "or",      "package", "pass",      "pickle", "qanat",
-    "raise",     "random",   "return", "select", "signal", "site",    "struct",  "sys",       "test",   "threading",
-    "time",      "try",      "types",  "typing", "while",  "with",    "yield",   "edit_cache"};
+// Targets that CMake keeps for itself, words of Python, and the modules that the Python host, numpy and Gymnasium
+// import: a file of the name would be taken for them.
+constexpr std::array<std::string_view, 125> reserved = {"abc",         "all",
+                                                        "and",         "array",
+                                                        "as",          "assert",
+                                                        "ast",         "async",
+                                                        "atexit",      "await",
+                                                        "base64",      "binascii",
+                                                        "bisect",      "break",
+                                                        "builtins",    "bz2",
+                                                        "class",       "clean",
+                                                        "codecs",      "collections",
+                                                        "contextlib",  "contextvars",
+                                                        "continue",    "copy",
+                                                        "copyreg",     "ctypes",
+                                                        "dataclasses", "datetime",
+                                                        "def",         "del",
+                                                        "depend",      "difflib",
+                                                        "dis",         "edit_cache",
+                                                        "elif",        "else",
+                                                        "encodings",   "enum",
+                                                        "errno",       "except",
+                                                        "fcntl",       "finally",
+                                                        "fnmatch",     "for",
+                                                        "from",        "functools",
+                                                        "gc",          "genericpath",
+                                                        "global",      "gymnasium",
+                                                        "hashlib",     "heapq",
+                                                        "help",        "hmac",
+                                                        "if",          "import",
+                                                        "importlib",   "in",
+                                                        "inspect",     "install",
+                                                        "io",          "ipaddress",
+                                                        "is",          "itertools",
+                                                        "json",        "keyword",
+                                                        "lambda",      "linecache",
+                                                        "locale",      "lzma",
+                                                        "marshal",     "math",
+                                                        "mmap",        "multiprocessing",
+                                                        "nonlocal",    "not",
+                                                        "ntpath",      "numbers",
+                                                        "numpy",       "opcode",
+                                                        "operator",    "or",
+                                                        "os",          "package",
+                                                        "pass",        "pathlib",
+                                                        "pickle",      "posix",
+                                                        "posixpath",   "qanat",
+                                                        "raise",       "random",
+                                                        "re",          "reprlib",
+                                                        "return",      "secrets",
+                                                        "select",      "selectors",
+                                                        "shutil",      "signal",
+                                                        "site",        "socket",
+                                                        "stat",        "struct",
+                                                        "subprocess",  "sys",
+                                                        "tempfile",    "test",
+                                                        "textwrap",    "threading",
+                                                        "time",        "token",
+                                                        "tokenize",    "traceback",
+                                                        "try",         "types",
+                                                        "typing",      "urllib",
+                                                        "warnings",    "weakref",
+                                                        "while",       "with",
+                                                        "yield",       "zipimport",
+                                                        "zlib"};
 
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -70,19 +127,30 @@ std::string filled_in(std::string_view text, const std::vector<std::pair<std::st
   return out;
 }
 
+// As a shell reads it back.
+std::string quoted(const std::string& path) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+@%:,";
+  if (path.find_first_not_of(plain) == std::string::npos) return path;
+  std::string out = "'";
+  for (const char c : path) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 void print_next(const EnvNewOptions& options, const fs::path& directory, const Places& places) {
-  const auto dir = directory.string();
-  const auto file = [&](const char* ending) { return (directory / (options.name + ending)).string(); };
+  const auto dir = quoted(directory.string());
+  const auto program = quoted((places.program / "qanat").string());
+  const auto file = [&](const char* ending) { return quoted((directory / (options.name + ending)).string()); };
   std::printf("next, as they stand:\n");
   if (options.language == EnvLanguage::cpp) {
-    std::printf("  cmake -S %s -B %s/build && cmake --build %s/build   (or the one g++ command at the top of %s)\n",
-                dir.c_str(), dir.c_str(), dir.c_str(), file(".cpp").c_str());
-    std::printf("  ctest --test-dir %s/build\n", dir.c_str());
+    const auto build = quoted((directory / "build").string());
+    std::printf("  cmake -S %s -B %s && cmake --build %s   (or the one g++ command at the top of %s)\n", dir.c_str(),
+                build.c_str(), build.c_str(), file(".cpp").c_str());
+    std::printf("  ctest --test-dir %s\n", build.c_str());
   } else {
     std::printf("  python3 %s\n", file("_test.py").c_str());
-    std::printf("  %s env check %s\n", (places.program / "qanat").c_str(), file(".yaml").c_str());
+    std::printf("  %s env check %s\n", program.c_str(), file(".yaml").c_str());
   }
-  std::printf("  %s train %s\n", (places.program / "qanat").c_str(), file(".yaml").c_str());
+  std::printf("  %s train %s\n", program.c_str(), file(".yaml").c_str());
 }
 
 }  // namespace

@@ -58,7 +58,9 @@ actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64
 EvaluatedRun evaluate_run(const fs::path& run_dir, const RunConfig& config, std::int64_t episodes, bool prefer_best) {
   const auto environment = envs::make(config.env, 1);
   const auto weights = load_run_weights(run_dir, config, environment->spec(), prefer_best);
-  return {actors::evaluate(evaluation_options(config, episodes), weights.weights.view()), weights.which};
+  EvaluatedRun out{actors::evaluate(evaluation_options(config, episodes), weights.weights.view()), weights.which};
+  for (const auto& event : out.evaluation.events) std::fprintf(stderr, "qanat: warning: %s\n", event.c_str());
+  return out;
 }
 
 int evaluate_command(const std::string& run_dir, std::int64_t episodes, bool last) {

@@ -1,6 +1,9 @@
 // The command line: parses, calls one library function, turns exceptions into exit codes.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "cli/commands.h"
@@ -223,9 +226,16 @@ int parse_and_run(int argc, char** argv) {
   return code;
 }
 
-}  // namespace
+bool returned = false;  // from main's work, and not by exit() in somebody else's code
 
-int main(int argc, char** argv) {
+void check_end(int status, void*) {
+  if (returned) return;
+  std::fprintf(stderr, "qanat: an environment or a library called exit(%d)\n", status);
+  std::fflush(nullptr);
+  _exit(status == 0 ? exit_failure : status);
+}
+
+int guarded(int argc, char** argv) {
   try {
     return parse_and_run(argc, argv);
   } catch (const ConfigError& error) {
@@ -238,4 +248,13 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_failure;
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  on_exit(check_end, nullptr);
+  const int code = guarded(argc, argv);
+  returned = true;
+  return code;
 }

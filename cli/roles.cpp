@@ -33,6 +33,8 @@ void on_signal(int number) {
   all.which.compare_exchange_strong(none, number);
   if (number == SIGINT) all.interrupts.fetch_add(1);
   all.stop.store(true);
+  // Whoever asks a third time is not heard: something that is not ours hangs on the main thread.
+  if (all.asked.fetch_add(1) >= 2) _exit(128 + number);
 }
 
 void on_orphaned(int) { signals().orphaned.store(true); }

@@ -25,6 +25,7 @@ namespace qanat::cli {
 struct Signals {
   std::atomic<bool> stop{false};      // SIGTERM, SIGUSR1, SIGINT
   std::atomic<int> which{0};          // the first of them
+  std::atomic<int> asked{0};          // how many of them
   std::atomic<int> interrupts{0};     // how many SIGINTs
   std::atomic<bool> orphaned{false};  // the parent died
 };

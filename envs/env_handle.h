@@ -24,6 +24,7 @@ struct EnvConfig;
 // process, for the log and the metrics, is filled in by the environment and taken out by the owner.
 struct HostEvents {
   std::uint64_t restarts = 0;
+  bool hung = false;                    // its last failure was a call that did not come back in time
   bool given_up = false;                // it failed too often
   std::vector<std::string> lines;       // not yet taken
   std::function<void()> while_waiting;  // the owner's, or empty; see VectorEnv::while_waiting()

@@ -178,10 +178,18 @@ bool Probe::call(const char* name, Call&& body) {
     leave();
     throw EnvironmentFault("exception", text(name, ": an exception crossed the C interface: ", what));
   };
+  const auto* events = env_.events.get();
+  const auto restarts = events != nullptr ? events->restarts : 0;
   try {
     const bool good = body() == QANAT_ENV_OK;
+    if (events != nullptr && events->restarts != restarts) {
+      if (progress_ != nullptr) progress_->call = nullptr;
+      throw EnvironmentFault(events->hung ? "hang" : "crash", text(name, ": ", events->lines.back()));
+    }
     leave();
     return good;
+  } catch (const EnvironmentFault&) {
+    throw;
   } catch (const std::exception& thrown) {
     escaped(thrown.what());
   } catch (...) {

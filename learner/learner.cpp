@@ -383,7 +383,9 @@ void Learner::take_evaluations() {
               " over ", report.episodes, " episodes");
     member_.set_metric("evaluation_mean", report.mean);
     member_.set_metric("evaluation_update", static_cast<double>(report.version.version));
-    if (!parameters.empty() && (!best_mean_ || report.mean >= *best_mean_)) {
+    // What has not learned anything is nobody's best; weights that a run began from may be.
+    const bool untrained = report.version.version == 0 && options_.init_from.empty();
+    if (!parameters.empty() && !untrained && (!best_mean_ || report.mean >= *best_mean_)) {
       best_mean_ = report.mean;
       save_best(checkpoints_, *network_, {parameters, statistics},
                 {report.version.version, report.mean, report.standard_error, report.episodes});

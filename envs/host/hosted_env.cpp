@@ -126,6 +126,9 @@ class HostedEnv {
         return;
       } catch (const Error& error) {
         process_.reset();
+        if (!described_ && dynamic_cast<const RunError*>(&error) != nullptr)
+          throw RunError(text("environment ", options_.id, ": ", error.what(), "; it may take ",
+                              options_.start_limit.count(), " s to be made"));
         if (!described_) throw;
         count_fault(text("starting it again failed: ", error.what()));
       }
@@ -201,6 +204,7 @@ class HostedEnv {
     const auto s = static_cast<std::size_t>(std::max<std::int64_t>(slot, 0));
     where += text(slot < 0 ? " (first seed " : " (seed ", seeds_[s], ")");
     if (actions != nullptr) where += text(", last action", action_text(actions, s));
+    events_->hung = answer == Answer::timed_out;
     count_fault(text(where, ": ", what, "; ", was));
   }
 
@@ -217,7 +221,7 @@ class HostedEnv {
     Seconds pause = options_.first_pause;
     for (std::size_t i = 1; i < faults_.size(); ++i) pause *= 3;
     events_->lines.push_back(text("environment ", options_.id, ", ", cause, "; its process is started again in ",
-                                  pause.count(), " s, running episodes end as truncated"));
+                                  pause.count(), " s, running episodes break off"));
     std::this_thread::sleep_for(pause);
   }
 

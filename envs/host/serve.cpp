@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "core/clock.h"
 #include "core/error.h"
@@ -159,27 +160,29 @@ void serve(int memory_file, int from, int to, const Open& open) {
   const Request request = decode_request(receive(from));
   const std::size_t slots = slots_of(request);
   Description description;
+  std::optional<EnvHandle> env;
+  EnvSpec spec;
   try {
-    EnvHandle env = open(request, slots);
-    const EnvSpec spec = read_spec(env.table(), env.table().spec(env.get()));
+    env.emplace(open(request, slots));
+    spec = read_spec(env->table(), env->table().spec(env->get()));
     description.spec = owned(spec);
-    description.protocol = env.protocol;
-    send(to, encode(description));
-    const Layout layout = decode_layout(receive(from));
-    const SharedMemory memory(memory_file, layout.total);
-    Server server(std::move(env), memory, layout, spec);
-    const std::byte bell{1};
-    write_all(to, std::span(&bell, 1));
-    std::byte rung{};
-    Control& control = memory.control();
-    while (read_exactly(from, &rung, 1)) {
-      server.answer();
-      write_all(to, std::span(&bell, 1));
-      control.answered.store(control.response.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    }
-  } catch (const ConfigError& error) {
+    description.protocol = env->protocol;
+  } catch (const Error& error) {
     description.error = error.what();
-    send(to, encode(description));
+  }
+  send(to, encode(description));
+  if (!description.error.empty()) return;
+  const Layout layout = decode_layout(receive(from));
+  const SharedMemory memory(memory_file, layout.total);
+  Server server(std::move(*env), memory, layout, spec);
+  const std::byte bell{1};
+  write_all(to, std::span(&bell, 1));
+  std::byte rung{};
+  Control& control = memory.control();
+  while (read_exactly(from, &rung, 1)) {
+    server.answer();
+    write_all(to, std::span(&bell, 1));
+    control.answered.store(control.response.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
 }
 

@@ -32,6 +32,16 @@ V5 = {
     "img_width": 84,
 }
 PAPERS_2015 = {**V5, "repeat_action_probability": 0.0, "noop_max": 30, "life_loss_ends_episode": True}
+# The least and the greatest value of each number; ale-py takes others without a word, or never answers.
+RANGES = {
+    "frameskip": (1, 1000),
+    "repeat_action_probability": (0.0, 1.0),
+    "noop_max": (0, 10_000),
+    "max_num_frames_per_episode": (1, 2**31 - 1),
+    "evaluation_max_num_frames_per_episode": (1, 2**31 - 1),
+    "img_height": (1, 1024),
+    "img_width": (1, 1024),
+}
 PRESETS = {
     "v5": V5,
     "dqn2015": {**PAPERS_2015, "evaluation_max_num_frames_per_episode": 18_000},
@@ -52,6 +62,9 @@ def protocol_of(preset, kwargs, evaluation, limit):
             raise Unsupported(f"env.kwargs has {key!r}, which is no field of an Atari protocol: {', '.join(fields)}")
         if type(value) is not type(fields[key]) and not (type(fields[key]) is float and type(value) is int):
             raise Unsupported(f"env.kwargs: {key} is {value!r}, wanted {type(fields[key]).__name__}")
+        least, most = RANGES.get(key, (value, value))
+        if not least <= value <= most:
+            raise Unsupported(f"env.kwargs: {key} is {value!r}, wanted {least} to {most}")
         fields[key] = value
     if limit > 0:
         fields["max_num_frames_per_episode"] = limit * fields["frameskip"]

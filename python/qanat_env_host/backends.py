@@ -91,6 +91,23 @@ def register_minatar(name):
         minatar.gym.register_envs()
 
 
+# What the user's code raises; sys.exit() and a KeyboardInterrupt are failures like any other.
+FAILURES = (Exception, SystemExit, KeyboardInterrupt)
+
+
+def first_of(result):
+    if not isinstance(result, tuple) or len(result) != 2:
+        seen = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise TypeError(f"reset() returned {seen}, wanted observation, info")
+    return result
+
+
+def checked_flag(name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"step() returned {name} {value!r} of type {type(value).__name__}, wanted bool")
+    return value
+
+
 class Slots:
     """Single environments, stepped one after the other; each has its own random numbers."""
 
@@ -99,7 +116,7 @@ class Slots:
     def __init__(self, name, envs, channels):
         self.envs = envs
         first = envs[0]
-        sample, info = first.reset(seed=0)
+        sample, info = first_of(first.reset(seed=0))
         self.actions = Actions(first.action_space)
         self.observations = Observations(first.observation_space, sample, False, channels)
         has_mask = self.observations.has_mask or MASK_KEY in info
@@ -113,10 +130,10 @@ class Slots:
                 continue
             out.progress[0] = slot
             try:
-                observation, info = env.reset(seed=int(seeds[slot]) & SEED_BITS)
+                observation, info = first_of(env.reset(seed=int(seeds[slot]) & SEED_BITS))
                 self.observations.write(observation, out.observation[slot])
                 self.write_mask(observation, info, out.mask, slot)
-            except Exception as error:
+            except FAILURES as error:
                 raise SlotError(slot) from error
             out.resetting[slot] = 0
         out.progress[0] = -1
@@ -129,22 +146,22 @@ class Slots:
             for slot, env in enumerate(self.envs):
                 progress[0] = slot
                 result = env.step(one(actions[slot]))
-                if len(result) != 5:
-                    raise TypeError(f"step() returned {len(result)} values, wanted observation, reward, terminated, "
-                                    "truncated, info")
+                if not isinstance(result, tuple) or len(result) != 5:
+                    seen = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+                    raise TypeError(f"step() returned {seen}, wanted observation, reward, terminated, truncated, info")
                 observation, reward, terminated, truncated, info = result
                 out.rewards[slot] = float(reward)
-                out.terminated[slot] = bool(terminated)
-                out.truncated[slot] = bool(truncated)
+                out.terminated[slot] = checked_flag("terminated", terminated)
+                out.truncated[slot] = checked_flag("truncated", truncated)
                 if terminated or truncated:
                     write(observation, out.final_observation[slot])
                     if has_mask:
                         self.write_mask(observation, info, out.final_mask, slot, final=True)
-                    observation, info = env.reset()
+                    observation, info = first_of(env.reset())
                 write(observation, observations[slot])
                 if has_mask:
                     self.write_mask(observation, info, out.mask, slot)
-        except Exception as error:
+        except FAILURES as error:
             raise SlotError(slot) from error
         progress[0] = -1
 

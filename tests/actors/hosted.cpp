@@ -2,6 +2,7 @@
 // happens to the process. The environment is tests/envs/host/scripted.py.
 #include <array>
 
+#include "actors/evaluation.h"
 #include "tests/actors/small_run.h"
 #include "tests/envs/hosted_python.h"
 #include "tests/support/catch.h"
@@ -99,6 +100,30 @@ TEST_CASE("actor: while it waits for a step that hangs it goes on sending heartb
   };
   run.until(actor, seen_step, 2'000'000);
   CHECK(most >= 6);  // 3 where it says nothing meanwhile
+}
+
+TEST_CASE("evaluation: episodes that broke off with their Python process are played again, and it is said") {
+  if (envs::test_python() == nullptr) return;
+  const envs::Once once;
+  EvaluationOptions options;
+  options.network.hidden = {8};
+  options.network.input_scale = 1e-9;
+  options.episodes = 4;
+  options.players = 1;
+  const auto returns = [&](const char* what) {
+    options.environment =
+        envs::scripted("Script-v0", text(R"({"at": [0, 2], "what": ")", what, R"(", "once": ")", once.text(), "\"}"));
+    const EpisodePlayer player(options);
+    nn::Weights weights;
+    weights.parameters.resize(nn::parameter_count(player.network()));
+    return evaluate(options, weights.view());
+  };
+  const auto broken = returns("kill");  // in the third step of an episode of three
+  const auto whole = returns("kill");   // it has happened by now
+  CHECK(broken.returns == whole.returns);
+  CHECK(broken.lengths == whole.lengths);
+  CHECK(broken.events.size() == 1);
+  CHECK(whole.events.empty());
 }
 
 TEST_CASE("actor: a broken Python process leaves truncated episodes, and the run goes on") {

@@ -53,7 +53,12 @@ def check_takes_ids_plugins_and_configurations(folder):
     wanted(qanat("env", "check", COIN, "--set", "env.id=coin", "--set", "env.isolate=true", "--steps", 100, cwd=folder),
            "discrete, 2", "no fault found")
     wanted(qanat("env", "check", BROKEN, "--set", "env.id=crash", "--set", "env.isolate=true", "--steps", 100,
-                 cwd=folder, code=1), "FAULT step:", "killed by signal 6")
+                 cwd=folder, code=1), "FAULT crash:", "killed by signal 6", "1 kind of fault")
+    wanted(qanat("env", "check", BROKEN, "--set", "env.id=no-shape", "--set", "env.isolate=true", cwd=folder, code=1),
+           "FAULT create:", "its spec is broken: observation grid has rank 2")
+    # One that ends the program that loads it does not make that look like a good end.
+    (folder / "exits.yaml").write_text(f"env:\n  plugin: {BROKEN}\n  id: exits\n")
+    wanted(qanat("train", "exits.yaml", cwd=folder, code=1), "an environment or a library called exit(0)")
     wanted(qanat("env", "check", COIN, cwd=folder, code=1), "FAULT create:", "holds 2 environments", "coin, six-sided")
     wanted(qanat("env", "check", "libnone.so", cwd=folder, code=1), "FAULT create:", "libnone.so", "no such file")
     wanted(qanat("env", "check", "cartpole", cwd=folder, code=1), "FAULT create:", "nearest: CartPole-v1")

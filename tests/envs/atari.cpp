@@ -211,6 +211,9 @@ TEST_CASE("atari: single fields of a preset are changed by kwargs, unknown ones 
   };
   refused(game("Pong", "pqn", R"({"noop": 3})"), "'noop', which is no field of an Atari protocol");
   refused(game("Pong", "pqn", R"({"noop_max": "3"})"), "noop_max is '3', wanted int");
+  refused(game("Pong", "pqn", R"({"img_height": 0})"), "img_height is 0, wanted 1 to 1024");
+  refused(game("Pong", "pqn", R"({"repeat_action_probability": 2})"),
+          "repeat_action_probability is 2, wanted 0.0 to 1.0");
   refused(game("Pong", "pqn", R"({"grayscale": false})"), "'grayscale'");
   refused(game("Pog", "pqn"), "Pog");
 }

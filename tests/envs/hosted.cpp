@@ -114,7 +114,8 @@ TEST_CASE("hosted: what goes wrong in an environment names place, seed, step, ac
   const auto place = Contains("scripted:Script-v0, slot 1 (seed 6), step 3 of its episode, action 2");
   CHECK_THAT(error_of("Script-v0", "raise"),
              place && Contains("ValueError: scripted failure at (0, 2)") && Contains("scripted.py:"));
-  CHECK_THAT(error_of("Script-v0", "exit"), Contains("SystemExit"));
+  CHECK_THAT(error_of("Script-v0", "exit"), place && Contains("SystemExit: 4"));
+  CHECK_THAT(error_of("Script-v0", "flag"), place && Contains("terminated None of type NoneType, wanted bool"));
   CHECK_THAT(error_of("Script-v0", "nan"), place && Contains("not finite, the first at index 1 of 3"));
   CHECK_THAT(error_of("Script-v0", "nan_reward"), place && Contains("reward is nan"));
   CHECK_THAT(error_of("Script-v0", "dtype"), place && Contains("float64 (3,), the first one was float32 (3,)"));
@@ -147,6 +148,8 @@ TEST_CASE("hosted: settings that cannot be are refused before anything runs") {
   CHECK_THAT(refused(scripted("Nothing-v0")), Contains("Nothing"));
   CHECK_THAT(refused(scripted("Script-v0", "[1]")), Contains("JSON object wanted"));
   CHECK_THAT(refused(scripted("Script-v0", R"({"no_such": 1})")), Contains("no_such"));
+  CHECK_THAT(refused(scripted("Script-v0", R"({"form": "old"})")),
+             Contains("reset() returned ndarray, wanted observation, info"));
   auto vector_only = scripted("ScriptVector-v0");
   vector_only.vectorization = "slots";
   CHECK_THAT(refused(vector_only), Contains("vector class only"));

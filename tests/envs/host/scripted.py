@@ -5,7 +5,7 @@ pays 10 * e + t + 1. Episode e has lengths[e % len(lengths)] steps and ends as e
 "truncated" or "both". Actions change nothing; there are three.
 
 at: [episode, t] of the step in which `what` happens, when the slot's seed is `slot_seed` (or always, 0): raise, nan,
-nan_reward, dtype, shape, hang, stop, crash, kill, exit. once: a file that is made before it happens; where it is there
+nan_reward, flag, dtype, shape, hang, stop, crash, kill, exit. form: "old" resets return no info. once: a file that is made before it happens; where it is there
 already nothing happens, so that a restarted process does not repeat it.
 """
 
@@ -21,9 +21,10 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 class Script(gym.Env):
     def __init__(self, lengths=(3, 1, 2), ends=("terminated",), at=(-1, -1), what="", once="", slot_seed=0, mask="",
-                 reset_what=""):
+                 reset_what="", form=""):
         self.lengths, self.ends, self.at = lengths, ends, tuple(at)
         self.what, self.once, self.slot_seed, self.mask, self.reset_what = what, once, slot_seed, mask, reset_what
+        self.form = form
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         if mask == "key":
             self.observation_space = spaces.Dict(
@@ -38,13 +39,13 @@ class Script(gym.Env):
         self.episode, self.t = self.episode + 1, 0
         if self.reset_what and self.episode > 0:
             self.happen(self.reset_what)
-        return self.observe()
+        return self.observe()[0] if self.form == "old" else self.observe()
 
     def step(self, action):
         assert self.action_space.contains(action), action
         reward = 10 * self.episode + self.t + 1
         now = (self.episode, self.t) == self.at and self.slot_seed in (0, self.tag)
-        if now and self.what not in ("nan", "nan_reward", "dtype", "shape"):
+        if now and self.what not in ("nan", "nan_reward", "flag", "dtype", "shape"):
             self.happen(self.what)
         self.t += 1
         last = self.t == self.lengths[self.episode % len(self.lengths)]
@@ -58,7 +59,8 @@ class Script(gym.Env):
             observation = observation[:2]
         if now and self.what == "nan_reward":
             reward = float("nan")
-        return observation, reward, end in ("terminated", "both"), end in ("truncated", "both"), info
+        terminated = None if now and self.what == "flag" else end in ("terminated", "both")
+        return observation, reward, terminated, end in ("truncated", "both"), info
 
     def observe(self):
         place = np.array([self.tag, self.episode, self.t], np.float32)

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
@@ -30,7 +31,7 @@ constexpr const char* names[] = {"sound",          "nan-reward",     "nan-observ
                                  "no-truncation",  "limit-ignored",  "limit-unstated",  "odd-snapshot",
                                  "forgets-chance", "takes-anything", "refuses-all",     "spec-changes",
                                  "create-fails",   "no-environment", "no-shape",        "bad-render",
-                                 "crash",          "hang",           "destroy-null"};
+                                 "crash",          "hang",           "exits",           "destroy-null"};
 constexpr std::size_t count = sizeof names / sizeof *names;
 
 constexpr std::int32_t end = 8;
@@ -73,6 +74,7 @@ std::int32_t create(const qanat_env_config* config, qanat_env** out, qanat_env_e
     return QANAT_ENV_FAILED;
   }
   if (fault == "no-environment") return QANAT_ENV_OK;
+  if (fault == "exits") std::exit(0);
   auto* env = new qanat_env;
   env->fault = fault;
   env->slots.resize(config->slots);

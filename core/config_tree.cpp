@@ -259,10 +259,9 @@ void ConfigTree::set(std::string_view assignment) {
   const auto parts = split_path(assignment.substr(0, equals), origin.source);
   ConfigNode value = parse(assignment.substr(equals + 1), origin.source, false);
   if (value.kind == Kind::map) {
-    throw ConfigError(
-        text(origin.source,
-             ": the value is a map; set each of its keys by itself, or put quotes around what is one text: "
-             "--set 'NAME=\"{...}\"'"));
+    throw ConfigError(text(origin.source,
+                           ": the value is a map; set each of its keys by itself, or quote what is one text: "
+                           "--set \"NAME='{...}'\""));
   }
   value.origin = origin;
   if (root_.kind != Kind::null && root_.kind != Kind::map) {

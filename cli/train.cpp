@@ -360,6 +360,7 @@ class Supervisor {
   }
 
   void evaluate_result(RunOutcome& outcome) {
+    std::fprintf(stderr, "evaluating: %lld episodes\n", static_cast<long long>(run_.config.evaluation.final_episodes));
     const auto result = evaluate_run(run_.path, run_.config, run_.config.evaluation.final_episodes);
     outcome.evaluation = result.evaluation;
     outcome.evaluated = result.weights;

@@ -72,13 +72,14 @@ def test_a_run_of_damaged_checkpoints_alone_is_refused_with_each(place):
 
 
 def test_the_best_weights_stay_when_the_run_goes_on_from_before_them(place):
-    run = place.train(sets=[*SHORT, "stop.updates=120"]).expect(0, 30).run
+    run = place.train(sets=[*SHORT, "stop.updates=1500", "evaluation.every_seconds=0"]).expect(0, 30).run
     flip(run.checkpoints()[-1] / "learner.bin")
     best = run.path / "checkpoints/best"
     record = json.loads((best / "best.json").read_text())
     (best / "best.json").write_text(json.dumps({**record, "mean": 1e6}))  # better than whatever is played from here on
     weights = (best / "weights.bin").read_bytes()
-    again = place.train("--resume", sets=[*SHORT, "stop.updates=400", "evaluation.every_seconds=0"]).expect(0, 30)
+    check(record["updates"] > 0, "what has not learned anything is nobody's best")
+    again = place.train("--resume", sets=[*SHORT, "stop.updates=3000", "evaluation.every_seconds=0"]).expect(0, 30)
     check(any("evaluation of update" in line for line in again.run.log("learner-0").splitlines()), "evaluations came")
     check(json.loads((best / "best.json").read_text())["mean"] == 1e6, "the record of the best stayed")
     check((best / "weights.bin").read_bytes() == weights, "its weights stayed")

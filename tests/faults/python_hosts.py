@@ -60,12 +60,13 @@ def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first
     modules = pathlib.Path(__file__).resolve().parents[1] / "envs/host"
     train = place.train(config=config, sets=[*ENDLESS, "evaluation.every_seconds=1000", "stop.wall_seconds=600"], PYTHONPATH=str(modules))
     train.expect(1, 150)
-    for words in ("actor-0 ended: exit code 3", "failed 5 times within 10 minutes; the first time: slot 0",
+    # The evaluator's may break as often as the actor's, and first.
+    for words in ("-0 ended: exit code 3", "failed 5 times within 10 minutes; the first time: slot 0",
                   "it ended with exit code 3"):
         check_in(words, train.err, "the last word")
     check_in("failed 5 times", train.run.summary()["stop_cause"], "stop_cause")
     told = [train.run.log(role).count("its process is started again") for role in ("actor-0", "evaluate-0")]
-    check(told[0] >= 4, "every fault is in the log")
+    check(max(told) >= 4, "every fault is in the log")
     check(train.run.summary()["restarts"] == 0, "nobody was restarted")
     seen = train.run.summary()["env_restarts"]
     check(seen == sum(told), f"the summary has the environments' restarts: saw {seen}, wanted {told} as in the logs")

@@ -213,21 +213,21 @@ TEST_CASE("cuda sequence: planted errors show in bf16 too") {
   if (gpu_missing()) return;
   const NetworkSpec spec = recurrent_networks()[2].spec;
   const SequenceOptions options = with(sequence_options(8), "bf16");
-  const auto gradients = [&](auto change) {
+  const auto gradients = [&](auto change, const NetworkSpec& network) {
     Rng rng(9);
     RandomSequences batch(spec, options, rng);
     allow_one(batch, spec, rng);
     auto online = decisive_parameters(spec, 1);
     change(batch, online);
-    const auto trainer = make_backend("cuda")->sequence_trainer(spec, options);
+    const auto trainer = make_backend("cuda")->sequence_trainer(network, options);
     trainer->set_parameters(online, decisive_parameters(spec, 2));
     return update(*trainer, batch.view, {}).gradients;
   };
-  const auto right = gradients([](auto&, auto&) {});
+  const auto right = gradients([](auto&, auto&) {}, spec);
   // What is planted differs from what is right, in the tensor where it shows most, by far more than what bf16 may.
-  const auto shows = [&](const std::string& planted, auto change) {
+  const auto shows = [&](const std::string& planted, auto change, const NetworkSpec& network) {
     CAPTURE(planted);
-    const auto seen = gradients(change);
+    const auto seen = gradients(change, network);
     double most = 0;
     for (const ParameterInfo& info : parameter_layout(spec)) {
       most = std::max(most, relative_error(std::span(seen).subspan(info.offset, info.elements()),
@@ -235,21 +235,46 @@ TEST_CASE("cuda sequence: planted errors show in bf16 too") {
     }
     CHECK(most > 4 * bf16_tolerance);
   };
-  shows("no stored cell", [](RandomSequences& b, auto&) { std::fill(b.cell.begin(), b.cell.end(), 0.0f); });
-  shows("no last reward",
-        [](RandomSequences& b, auto&) { std::fill(b.previous_reward.begin(), b.previous_reward.end(), 0.0f); });
-  shows("no importance weights", [](RandomSequences& b, auto&) { std::fill(b.weight.begin(), b.weight.end(), 1.0f); });
-  shows("terminal states bootstrapped from",
-        [](RandomSequences& b, auto&) { std::fill(b.end.begin(), b.end.end(), SequenceEnd::truncated); });
-  shows("forget and input gates swapped", [&](auto&, std::vector<float>& online) {
-    for (const ParameterInfo& info : parameter_layout(spec)) {
-      if (info.name.find("put.weight") == std::string::npos) continue;
-      const auto first = online.begin() + static_cast<std::ptrdiff_t>(info.offset);
-      for (std::int64_t k = 0; k < info.shape[0]; ++k) {
-        std::swap_ranges(first + k * 36, first + k * 36 + 9, first + k * 36 + 9);
-      }
-    }
-  });
+  shows(
+      "no stored cell", [](RandomSequences& b, auto&) { std::fill(b.cell.begin(), b.cell.end(), 0.0f); }, spec);
+  shows(
+      "no last reward",
+      [](RandomSequences& b, auto&) { std::fill(b.previous_reward.begin(), b.previous_reward.end(), 0.0f); }, spec);
+  shows(
+      "no importance weights", [](RandomSequences& b, auto&) { std::fill(b.weight.begin(), b.weight.end(), 1.0f); },
+      spec);
+  shows(
+      "terminal states bootstrapped from",
+      [](RandomSequences& b, auto&) { std::fill(b.end.begin(), b.end.end(), SequenceEnd::truncated); }, spec);
+  shows(
+      "forget and input gates swapped",
+      [&](auto&, std::vector<float>& online) {
+        for (const ParameterInfo& info : parameter_layout(spec)) {
+          if (info.name.find("put.weight") == std::string::npos) continue;
+          const auto first = online.begin() + static_cast<std::ptrdiff_t>(info.offset);
+          for (std::int64_t k = 0; k < info.shape[0]; ++k) {
+            std::swap_ranges(first + k * 36, first + k * 36 + 9, first + k * 36 + 9);
+          }
+        }
+      },
+      spec);
+  NetworkSpec unscaled = spec;
+  unscaled.input_scale = 1;
+  shows(
+      "a missing 1/255", [](auto&, auto&) {}, unscaled);
+  shows(
+      "swapped dueling streams",
+      [&](auto&, std::vector<float>& online) {
+        const auto layout = parameter_layout(spec);
+        const auto first_of = [&](const char* name) {
+          const auto found =
+              std::find_if(layout.begin(), layout.end(), [&](const auto& info) { return info.name == name; });
+          return std::pair(online.begin() + static_cast<std::ptrdiff_t>(found->offset), found->elements());
+        };
+        const auto [value, size] = first_of("value_hidden.weight");
+        std::swap_ranges(value, value + static_cast<std::ptrdiff_t>(size), first_of("advantage_hidden.weight").first);
+      },
+      spec);
 }
 
 // Updates with fresh batches, a schedule of learning rates and target syncs; the answer is all that they leave behind.
@@ -288,24 +313,25 @@ TEST_CASE("cuda sequence: a thousand replays of the graph equal a thousand uncap
     CAPTURE(precision);
     SequenceOptions options = with(sequence_options(8), precision);
     options.update.max_grad_norm = 1;
-    const int updates = precision == "bf16" ? 1000 : 100;
-    const auto captured = many_updates(spec, options, updates, 1);
-    CHECK((many_updates(spec, options, updates, 2) == captured));
+    const auto captured = many_updates(spec, options, 1000, 1);
+    CHECK((many_updates(spec, options, 1000, 2) == captured));
     options.update.capture = false;
-    CHECK((many_updates(spec, options, updates, 1) == captured));
+    CHECK((many_updates(spec, options, 1000, 1) == captured));
   }
 }
 
-TEST_CASE("cuda sequence: replays of clusters equal uncaptured updates, bit for bit") {
+TEST_CASE(
+    "cuda sequence: replays of clusters, and of the fused torso before them, equal uncaptured updates, bit for bit") {
   if (gpu_missing()) return;
   NetworkConfig config;
   config.preset = "custom";
   config.layers = {linear(16), relu(), lstm(512)};
-  const NetworkSpec spec = build_network(config, rows_of(DType::f32, {6}), 1, 1, 5);
-  SequenceOptions options = with(sequence_options(16), "bf16");
-  const auto captured = many_updates(spec, options, 40, 2);
-  options.update.capture = false;
-  CHECK((many_updates(spec, options, 40, 1) == captured));
+  for (const NetworkSpec& spec : {build_network(config, rows_of(DType::f32, {6}), 1, 1, 5), r2d2_network()}) {
+    SequenceOptions options = with(sequence_options(16), "bf16");
+    const auto captured = many_updates(spec, options, 40, 2);
+    options.update.capture = false;
+    CHECK((many_updates(spec, options, 40, 1) == captured));
+  }
 }
 
 TEST_CASE("cuda sequence: ten updates follow the oracle") {

@@ -139,6 +139,12 @@ TEST_CASE("hosted: settings that cannot be are refused before anything runs") {
   config.python = "/bin/true";
   CHECK_THAT(refused(config),
              Contains("'/bin/true' ended while the environment was being made") && Contains("exit code 0"));
+  config.python_path = "/nowhere";
+  CHECK_THAT(refused(config), Contains("env.python_path is /nowhere, which is no folder"));
+  config.python_path = "";
+  config.atari.preset = "pqn";
+  CHECK_THAT(refused(config), Contains("env.atari.preset is pqn") && Contains("env.gymnasium is CartPole-v1"));
+  config.atari.preset = "v5";
   config.id = "catch";
   CHECK_THAT(refused(config), Contains("two environments are named, env.id catch and env.gymnasium CartPole-v1"));
   config.id = EnvConfig{}.id;

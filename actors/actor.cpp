@@ -162,7 +162,7 @@ void Actor::start() {
                                                            options_.actors.ladder_slots(), member_.env_steps());
   }
   log_.info("joined as actor ", welcome.index, ", start ", welcome.start_count, ": ", slots, " slots of ", schema_.id);
-  for (const auto& [name, value] : groups_[0].env->protocol()) log_.info(schema_.id, ": ", name, " = ", value);
+  log_protocol(log_, *groups_[0].env);
   if (schema_.observations.size() > 1) {
     log_.info("the network reads ", schema_.observations[0].tensor.describe(), "; the other columns are stored only");
   }

@@ -31,4 +31,8 @@ nn::NetworkSpec network_of(const nn::NetworkConfig& config, const envs::EnvSpec&
   return nn::build_network(config, input.tensor, stack, input.high, spec.action.n);
 }
 
+void log_protocol(Logger& log, const envs::VectorEnv& env) {
+  for (const auto& [name, value] : env.protocol()) log.info(env.spec().id, ": ", name, " = ", value);
+}
+
 }  // namespace qanat::actors

@@ -106,21 +106,16 @@ void EpisodePlayer::step() {
   const auto restarts = env_->restarts();
   env_->step(actions_);
   const auto row_bytes = env_->spec().observations[0].tensor.bytes();
-  if (env_->restarts() != restarts) {
-    // The environment's process failed and all its episodes broke off: they say nothing of the policy.
-    for (const auto slot : running_) {
-      slots_[slot].episode_return = 0;
-      slots_[slot].steps = 0;
-      stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
-    }
-    return;
-  }
+  // The environment's process failed and all its episodes broke off: they say nothing of the policy.
+  const bool broke_off = env_->restarts() != restarts;
   for (const auto slot : running_) {
-    if (!env_->stepped()[slot]) {  // this step only began its episode
+    auto& it = slots_[slot];
+    if (broke_off || !env_->stepped()[slot]) {  // this step only began an episode
+      it.episode_return = 0;
+      it.steps = 0;
       stack_.push(slot, env_->observation(0).data() + slot * row_bytes, true);
       continue;
     }
-    auto& it = slots_[slot];
     it.episode_return += env_->rewards()[slot];
     ++it.steps;
     const bool ended = env_->terminated()[slot] || env_->truncated()[slot];

@@ -1,5 +1,6 @@
 #include "actors/evaluator.h"
 
+#include "actors/environment.h"
 #include "core/error.h"
 
 namespace qanat::actors {
@@ -38,8 +39,7 @@ Evaluator::Evaluator(wire::Context& context, const Clock& clock, Logger& log, Ev
       measured_(clock.now()) {
   weights_.fetch_when_asked(true);
   player_.while_waiting([this] { member_.keep_alive(); });
-  const auto& environment = player_.environment();
-  for (const auto& [name, value] : environment.protocol()) log_.info(environment.spec().id, ": ", name, " = ", value);
+  log_protocol(log_, player_.environment());
 }
 
 std::vector<wire::Socket*> Evaluator::sockets() {

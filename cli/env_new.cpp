@@ -1,7 +1,5 @@
 #include "cli/env_new.h"
 
-#include <algorithm>
-#include <array>
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
@@ -22,70 +20,17 @@ namespace fs = std::filesystem;
 constexpr std::size_t longest_name = 40;
 
 // Targets that CMake keeps for itself, words of Python, and the modules that the Python host, numpy and Gymnasium
-// import: a file of the name would be taken for them.
-constexpr std::array<std::string_view, 125> reserved = {"abc",         "all",
-                                                        "and",         "array",
-                                                        "as",          "assert",
-                                                        "ast",         "async",
-                                                        "atexit",      "await",
-                                                        "base64",      "binascii",
-                                                        "bisect",      "break",
-                                                        "builtins",    "bz2",
-                                                        "class",       "clean",
-                                                        "codecs",      "collections",
-                                                        "contextlib",  "contextvars",
-                                                        "continue",    "copy",
-                                                        "copyreg",     "ctypes",
-                                                        "dataclasses", "datetime",
-                                                        "def",         "del",
-                                                        "depend",      "difflib",
-                                                        "dis",         "edit_cache",
-                                                        "elif",        "else",
-                                                        "encodings",   "enum",
-                                                        "errno",       "except",
-                                                        "fcntl",       "finally",
-                                                        "fnmatch",     "for",
-                                                        "from",        "functools",
-                                                        "gc",          "genericpath",
-                                                        "global",      "gymnasium",
-                                                        "hashlib",     "heapq",
-                                                        "help",        "hmac",
-                                                        "if",          "import",
-                                                        "importlib",   "in",
-                                                        "inspect",     "install",
-                                                        "io",          "ipaddress",
-                                                        "is",          "itertools",
-                                                        "json",        "keyword",
-                                                        "lambda",      "linecache",
-                                                        "locale",      "lzma",
-                                                        "marshal",     "math",
-                                                        "mmap",        "multiprocessing",
-                                                        "nonlocal",    "not",
-                                                        "ntpath",      "numbers",
-                                                        "numpy",       "opcode",
-                                                        "operator",    "or",
-                                                        "os",          "package",
-                                                        "pass",        "pathlib",
-                                                        "pickle",      "posix",
-                                                        "posixpath",   "qanat",
-                                                        "raise",       "random",
-                                                        "re",          "reprlib",
-                                                        "return",      "secrets",
-                                                        "select",      "selectors",
-                                                        "shutil",      "signal",
-                                                        "site",        "socket",
-                                                        "stat",        "struct",
-                                                        "subprocess",  "sys",
-                                                        "tempfile",    "test",
-                                                        "textwrap",    "threading",
-                                                        "time",        "token",
-                                                        "tokenize",    "traceback",
-                                                        "try",         "types",
-                                                        "typing",      "urllib",
-                                                        "warnings",    "weakref",
-                                                        "while",       "with",
-                                                        "yield",       "zipimport",
-                                                        "zlib"};
+// import: a file of the name would be taken for them. Spaces around each.
+constexpr std::string_view reserved =
+    " abc all and array as assert ast async atexit await base64 binascii bisect break builtins bz2 class clean "
+    "codecs collections contextlib contextvars continue copy copyreg ctypes dataclasses datetime def del depend "
+    "difflib dis edit_cache elif else encodings enum errno except fcntl finally fnmatch for from functools gc "
+    "genericpath global gymnasium hashlib heapq help hmac if import importlib in inspect install io ipaddress is "
+    "itertools json keyword lambda linecache locale lzma marshal math mmap multiprocessing nonlocal not ntpath "
+    "numbers numpy opcode operator or os package pass pathlib pickle posix posixpath qanat raise random re "
+    "reprlib return secrets select selectors shutil signal site socket stat struct subprocess sys tempfile test "
+    "textwrap threading time token tokenize traceback try types typing urllib warnings weakref while with yield "
+    "zipimport zlib ";
 
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -177,7 +122,7 @@ void check_env_name(const std::string& name) {
     }
   }
   if (name.back() == '_') refuse("it must not end with _");
-  if (std::find(reserved.begin(), reserved.end(), name) != reserved.end()) {
+  if (reserved.find(' ' + name + ' ') != std::string_view::npos) {
     refuse("the word means something to CMake, C++ or Python; another one, as my_env?");
   }
 }

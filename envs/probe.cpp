@@ -180,22 +180,18 @@ bool Probe::call(const char* name, Call&& body) {
   };
   const auto* events = env_.events.get();
   const auto restarts = events != nullptr ? events->restarts : 0;
+  bool good = false;
   try {
-    const bool good = body() == QANAT_ENV_OK;
-    if (events != nullptr && events->restarts != restarts) {
-      if (progress_ != nullptr) progress_->call = nullptr;
-      throw EnvironmentFault(events->hung ? "hang" : "crash", text(name, ": ", events->lines.back()));
-    }
-    leave();
-    return good;
-  } catch (const EnvironmentFault&) {
-    throw;
+    good = body() == QANAT_ENV_OK;
   } catch (const std::exception& thrown) {
     escaped(thrown.what());
   } catch (...) {
     escaped("not a std::exception");
   }
-  return false;
+  leave();
+  if (events != nullptr && events->restarts != restarts)
+    throw EnvironmentFault(events->hung ? "hang" : "crash", text(name, ": ", events->lines.back()));
+  return good;
 }
 
 void Probe::fail(const char* name, const qanat_env_error& error) const {

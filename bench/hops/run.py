@@ -125,19 +125,20 @@ def main():
                  if line.strip().startswith("batch:"))
     seen = measure(args)
     samples = seen["updates_per_second"] * batch
+    waited_too_long = int(seen["waits"]["for a batch"] > args.most_wait)
     slowest = max((hop for hop in seen["hops"] if hop[2] is not None), key=lambda hop: hop[2])
     if args.json:
         print(json.dumps({"name": "hops/samples_per_second", "value": samples, "unit": "1/s"}))
         for name, rate, share in seen["hops"]:
             print(json.dumps({"name": f"hops/{name}", "value": rate / 1e9, "unit": "GB/s", "busy_share": share,
                               "busiest": name == slowest[0]}))
-        return int(seen["waits"]["for a batch"] > args.most_wait)
+        return waited_too_long
     print(f"{seen['updates_per_second']:.0f} updates/s of {batch}: {samples:.0f} samples/s; the learner waited "
           + ", ".join(f"{share:.0%} {what}" for what, share in seen["waits"].items()))
     for name, rate, share in seen["hops"]:
         print(f"{name:42} {rate / 1e9:6.2f} GB/s   busy {'unknown' if share is None else f'{share:.0%}':>5}")
     print(f"the busiest: {slowest[0]}")
-    return int(seen["waits"]["for a batch"] > args.most_wait)
+    return waited_too_long
 
 
 if __name__ == "__main__":

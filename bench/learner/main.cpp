@@ -9,6 +9,7 @@
 #include <cstring>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -300,10 +301,12 @@ void print_ratios(const std::vector<Case>& cases, const std::vector<PeerTime>& p
 
 // How many times as fast as the best peer an update should be at least; 0: nothing is asked.
 double wanted_ratio(const std::string& name) {
-  if (name == "update/nature/batch_4096") return 2;
-  return name == "update/nature/batch_32" || name == "update/nature/batch_512" || name == "update/r2d2/sequences_64"
-             ? 3
-             : 0;
+  static const std::map<std::string, double> wanted = {{"update/nature/batch_32", 3},
+                                                       {"update/nature/batch_512", 3},
+                                                       {"update/nature/batch_4096", 2},
+                                                       {"update/r2d2/sequences_64", 3}};
+  const auto found = wanted.find(name);
+  return found == wanted.end() ? 0 : found->second;
 }
 
 // Whether each case that something is asked of has a peer and is fast enough beside the best one. Says what is not.

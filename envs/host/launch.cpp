@@ -60,10 +60,8 @@ EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
   if (!config.python_path.empty() && !fs::is_directory(config.python_path))
     throw ConfigError(text("env.python_path is ", config.python_path, ", which is no folder"));
   if (config.atari.preset != AtariConfig().preset && !config.gymnasium.starts_with("ALE/")) {
-    throw ConfigError(text("env.atari.preset is ", config.atari.preset,
-                           ", which is for ids that begin with ALE/, and "
-                           "env.gymnasium is ",
-                           config.gymnasium));
+    throw ConfigError(text("env.atari.preset is ", config.atari.preset, ", which is for ids that begin with ALE/, and ",
+                           "env.gymnasium is ", config.gymnasium));
   }
   HostOptions options = common(config, slots);
   options.id = config.gymnasium;

@@ -64,8 +64,6 @@ std::string version(std::size_t number, std::size_t major, std::size_t minor) {
 
 constexpr int oldest = 80;  // bf16 matrix products
 
-std::string capability_text(int capability) { return text(capability / 10, '.', capability % 10); }
-
 GpuInfo gpu_info(int gpu) {
   cudaDeviceProp properties{};
   if (const auto status = cudaGetDeviceProperties(&properties, gpu); status != cudaSuccess)
@@ -73,9 +71,9 @@ GpuInfo gpu_info(int gpu) {
   GpuInfo out{.name = properties.name,
               .capability = 10 * properties.major + properties.minor,
               .memory_bytes = properties.totalGlobalMem};
-  const auto seen = "compute capability " + capability_text(out.capability);
+  const auto seen = "compute capability " + version(static_cast<std::size_t>(out.capability), 10, 1);
   if (out.capability < oldest) {
-    out.problem = seen + ", wanted " + capability_text(oldest) + " or above";
+    out.problem = seen + ", wanted " + version(oldest, 10, 1) + " or above";
   } else if (!built_for(QANAT_CUDA_BUILT_FOR, out.capability)) {
     out.problem = text(seen,
                        ", and this build is for " QANAT_CUDA_BUILT_FOR

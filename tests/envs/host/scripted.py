@@ -5,8 +5,8 @@ pays 10 * e + t + 1. Episode e has lengths[e % len(lengths)] steps and ends as e
 "truncated" or "both". Actions change nothing; there are three.
 
 at: [episode, t] of the step in which `what` happens, when the slot's seed is `slot_seed` (or always, 0): raise, nan,
-nan_reward, flag, dtype, shape, hang, stop, crash, kill, exit. form: "old" resets return no info. once: a file that is made before it happens; where it is there
-already nothing happens, so that a restarted process does not repeat it.
+nan_reward, flag, dtype, shape, hang, stop, crash, kill, exit. once: a file that is made before it happens; where it is
+there already nothing happens, so that a restarted process does not repeat it. form: "old" resets return no info.
 """
 
 import os

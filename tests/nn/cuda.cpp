@@ -109,27 +109,11 @@ TEST_CASE("cuda: planted errors are far outside the bounds of bf16") {
   }
 }
 
-// Ten steps of a rule that is linear in the gradient, so that rounding is not blown up: RMSprop without memory and with
-// a huge epsilon is gradient descent.
 TEST_CASE("cuda: ten steps of gradient descent end where the oracle's end, in each precision") {
   NEEDS_GPU();
-  const NetworkSpec spec = networks()[5].spec;
-  TrainerOptions options{.batch = 64, .optimizer = "rmsprop", .epsilon = 1e6, .rms_decay = 0};
-  const auto start = random_parameters(spec, 41);
-  const auto target = random_parameters(spec, 42);
+  const NetworkSpec spec = network_named("two convolutions of a stack");
   const auto moved = [&](const std::string& backend) {
-    const auto trainer = trainer_on(backend, spec, options);
-    trainer->set_parameters(start, target);
-    Rng rng(43);
-    for (int i = 0; i < 10; ++i) {
-      const RandomBatch batch(spec, options.batch, false, rng);
-      std::vector<float> td_abs(batch.action.size());
-      trainer->submit(batch.view, {.learning_rate = 2e4});
-      trainer->collect(td_abs);
-    }
-    std::vector<float> way = copy(trainer->parameters());
-    for (std::size_t i = 0; i < way.size(); ++i) way[i] -= start[i];
-    return way;
+    return ten_steps(backend, spec, 64, 1e-3, random_parameters(spec, 41), random_parameters(spec, 42));
   };
   const auto wanted = moved("reference64");
   for (const auto& [backend, bounds] : precisions) {

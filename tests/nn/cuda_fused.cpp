@@ -12,7 +12,7 @@ namespace {
 
 #define NEEDS_FUSED()                                          \
   NEEDS_GPU();                                                 \
-  if (find_cuda().report.gpus.front().capability != 90) {      \
+  if (!fused_usable()) {                                       \
     WARN("skipped: the fused kernels are for capability 9.0"); \
     return;                                                    \
   }
@@ -50,9 +50,7 @@ TEST_CASE("fused: Q errors, td errors and every gradient agree with the oracle a
     options.td.huber = c.huber;
     Rng rng(static_cast<std::uint64_t>(c.batch));
     RandomBatch batch(spec, c.batch, c.masked, rng);
-    // Errors of one sign: else those of a stream whose features hardly differ between samples cancel, and what is left
-    // is the rounding of Q.
-    for (float& value : batch.returns) value += 20;
+    one_sided(batch);
     const auto online = decisive_parameters(spec, 12);
     const auto target = decisive_parameters(spec, 13);
     settle_choices(spec, batch, c.double_q ? online : target, 0.01);
@@ -130,6 +128,15 @@ TEST_CASE("fused: planted errors are far outside the bounds") {
   for (auto first = index.begin(); first != index.end(); first += spec.stack) std::reverse(first, first + spec.stack);
   newest_first.state.index = index.data();
   CHECK(worst(gradients(spec, online, newest_first)) > visible);
+}
+
+TEST_CASE("fused: ten steps of gradient descent end where the processor's end") {
+  NEEDS_FUSED();
+  const NetworkSpec spec = nature_with(true, 6);
+  const auto moved = [&](const std::string& backend) {
+    return ten_steps(backend, spec, 32, 1e-5, decisive_parameters(spec, 41), decisive_parameters(spec, 42));
+  };
+  CHECK(relative_error(moved(fused), moved("cpu")) < 2 * bf16.error);  // ten batches' choices of actions
 }
 
 TEST_CASE("fused: Adam's step is the rule, element by element, and one with a frozen count is not") {

@@ -43,6 +43,12 @@ inline void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::spa
   if (settled * 4 < batch.action.size()) throw std::logic_error("a batch that does not test double Q");
 }
 
+// Errors of one sign: else those of a stream whose features hardly differ between samples cancel, and what is left is
+// the rounding of Q.
+inline void one_sided(RandomBatch& batch) {
+  for (float& value : batch.returns) value += 20;
+}
+
 // Parameters whose relus do not hang on rounding either. A unit that rounding switches changes its gradient as a whole:
 // with a share s of units so near 0, gradients are off by about sqrt(s), far above any dtype's rounding (0.1 in bf16
 // for PyTorch's initialisation and noise as frames, and as much between two orders of f32 sums in proportion). Here
@@ -61,6 +67,28 @@ inline std::vector<float> decisive_parameters(const NetworkSpec& spec, std::uint
     if (info.name != "value_hidden.bias") rms = deviation * std::sqrt(17 / 2.0);  // half the units on
   }
   return parameters;
+}
+
+// The way from `start` that ten steps of gradient descent on squared errors take, on batches whose errors have one
+// sign. RMSprop without memory and with a huge epsilon is gradient descent: a rule that is linear in the gradient, so
+// that rounding is not blown up.
+inline std::vector<float> ten_steps(const std::string& backend, const NetworkSpec& spec, std::int64_t batch_size,
+                                    double rate, const std::vector<float>& start, const std::vector<float>& target) {
+  TrainerOptions options{.batch = batch_size, .optimizer = "rmsprop", .epsilon = 1e6, .rms_decay = 0};
+  options.td.huber = false;
+  const auto trainer = trainer_on(backend, spec, options);
+  trainer->set_parameters(start, target);
+  Rng rng(43);
+  for (int i = 0; i < 10; ++i) {
+    RandomBatch batch(spec, batch_size, false, rng);
+    one_sided(batch);
+    std::vector<float> td_abs(batch.action.size());
+    trainer->submit(batch.view, {.learning_rate = rate * options.epsilon});
+    trainer->collect(td_abs);
+  }
+  std::vector<float> way = copy(trainer->parameters());
+  for (std::size_t i = 0; i < way.size(); ++i) way[i] -= start[i];
+  return way;
 }
 
 }  // namespace qanat::nn::test

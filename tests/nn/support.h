@@ -41,6 +41,8 @@ inline std::unique_ptr<Inference> inference_on(const std::string& backend, const
 }
 
 inline bool gpu_usable() { return find_cuda().usable(); }
+// The fused kernels of the Nature network are for capability 9.0.
+inline bool fused_usable() { return gpu_usable() && find_cuda().report.gpus.front().capability == 90; }
 // These, and a GPU in fp32 where one can be used.
 inline std::vector<std::string> with_gpu(std::vector<std::string> backends) {
   if (gpu_usable()) backends.push_back("cuda:0 fp32");

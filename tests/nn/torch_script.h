@@ -2,6 +2,7 @@
 // cases.
 #pragma once
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -63,7 +64,8 @@ inline nlohmann::json parameters_json(const NetworkSpec& spec, const std::vector
   return out;
 }
 
-// The exit status of tests/nn/SCRIPT for these cases.
+// The exit status of tests/nn/SCRIPT for these cases: 0 where all agree, 3 where one does not.
+constexpr int disagrees = 3;
 inline int run_script(const char* python, const std::string& script, const nlohmann::json& cases) {
   const auto path = std::filesystem::temp_directory_path() / ("qanat_" + script + "_" + std::to_string(getpid()));
   std::ofstream(path) << cases;
@@ -72,7 +74,7 @@ inline int run_script(const char* python, const std::string& script, const nlohm
   const std::string command = std::string(python) + " " + directory + "/" + script + " " + path.string();
   const int status = std::system(command.c_str());
   std::filesystem::remove(path);
-  return status;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 }  // namespace qanat::nn::test

@@ -123,8 +123,9 @@ struct FinishGradients {
   Split split = {};
   float input_scale = 1;
   const float* delta1_scale = nullptr;
-  float* gradients = nullptr;  // the torso's part is written, the dense part read
-  float* squares = nullptr;    // [finish_blocks]: scratch
+  float* gradients = nullptr;  // the torso's part is written, the dense part behind the linear layer's weights read
+  const __nv_bfloat16* linear_gradients = nullptr;  // of the linear layer's weights
+  float* squares = nullptr;                         // [finish_blocks]: scratch
   OptimizerRule rule = {};
   const cuda::BatchHead* head = nullptr;
   cuda::OptimizerClock* clock = nullptr;
@@ -146,6 +147,7 @@ struct ApplyStep {
   Shape shape = {};
   float input_scale = 1;
   const float* gradients = nullptr;
+  const __nv_bfloat16* linear_gradients = nullptr;  // stand for those of `gradients`
   Network online = {};
   Network target = {};
   float* mean = nullptr;
@@ -159,5 +161,9 @@ void apply_step(cudaStream_t stream, const ApplyStep& args);
 void refresh_copies(cudaStream_t stream, const Shape& shape, float input_scale, const Network& network);
 // The same of the torso's parameters alone.
 void refresh_torso(cudaStream_t stream, float input_scale, const Network& network);
+
+// For the host: the linear layer's gradients at their place in the block.
+void widen_linear_gradients(cudaStream_t stream, const Shape& shape, const __nv_bfloat16* linear_gradients,
+                            float* gradients);
 
 }  // namespace qanat::nn::nature

@@ -71,7 +71,8 @@ struct Shape {
 
   [[nodiscard]] QANAT_HOST_DEVICE int hidden() const { return dueling ? 2 * head_width : head_width; }
   [[nodiscard]] QANAT_HOST_DEVICE int rows() const { return actions + (dueling ? 1 : 0); }
-  [[nodiscard]] QANAT_HOST_DEVICE int hidden_bias() const { return dense + features * hidden(); }
+  [[nodiscard]] QANAT_HOST_DEVICE int linear_weights() const { return features * hidden(); }
+  [[nodiscard]] QANAT_HOST_DEVICE int hidden_bias() const { return dense + linear_weights(); }
   [[nodiscard]] QANAT_HOST_DEVICE int head_weight() const { return hidden_bias() + hidden(); }
   [[nodiscard]] QANAT_HOST_DEVICE int head_bias() const { return head_weight() + rows() * head_width; }
   // Whole vectors of four; what pads the end is zero and stays zero.

@@ -1,8 +1,9 @@
 // The end of an update: partial sums become gradients, the norm decides the step, and one pass over the flat block
 // takes it and refreshes all that follows from the parameters.
 //
-// The pass is bound by memory (30 bytes a parameter), so the norm is not taken in a pass of its own over everything:
+// The pass is bound by memory (28 bytes a parameter), so the norm is not taken in a pass of its own over everything:
 // the torso's squares fall out of adding its partial sums up, and only the dense part is read twice, from the cache.
+// Nearly all parameters are the linear layer's weights: their gradients are summed up in f32 and stored in bf16.
 #include "nn/cuda/device_code.h"
 #include "nn/cuda/nature/kernels.h"
 
@@ -12,6 +13,10 @@ namespace {
 using cuda::block_sum;
 
 __device__ __forceinline__ float square_sum(const float4& x) { return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w; }
+__device__ __forceinline__ float4 widen4(const uint2& four) {
+  return make_float4(__uint_as_float(four.x << 16), __uint_as_float(four.x & 0xffff0000u),
+                     __uint_as_float(four.y << 16), __uint_as_float(four.y & 0xffff0000u));
+}
 
 // What decide() reads beside the norm, asked for before the norm is known.
 struct Known {
@@ -116,12 +121,17 @@ __device__ __forceinline__ void add_partials(const FinishGradients& args, int bl
 
 // Of one block of the last `dense_norm_blocks`.
 __device__ __forceinline__ void add_dense_squares(const FinishGradients& args, int block, double* scratch) {
-  const float4* const gradients = reinterpret_cast<const float4*>(args.gradients + dense);
-  const int vectors = args.shape.dense_parameters() / 4;
+  const int first = block * 256 + static_cast<int>(threadIdx.x);
+  const uint4* const linear = reinterpret_cast<const uint4*>(args.linear_gradients);
   float sum = 0;
-#pragma unroll 8
-  for (int i = block * 256 + static_cast<int>(threadIdx.x); i < vectors; i += dense_norm_blocks * 256) {
-    sum += square_sum(gradients[i]);
+#pragma unroll 4
+  for (int i = first; i < args.shape.linear_weights() / 8; i += dense_norm_blocks * 256) {
+    const uint4 eight = linear[i];
+    sum += square_sum(widen4({eight.x, eight.y})) + square_sum(widen4({eight.z, eight.w}));
+  }
+  const float4* const others = reinterpret_cast<const float4*>(args.gradients + args.shape.hidden_bias());
+  for (int i = first; i < (args.shape.parameters() - args.shape.hidden_bias()) / 4; i += dense_norm_blocks * 256) {
+    sum += square_sum(others[i]);
   }
   const double all = block_sum(static_cast<double>(sum), scratch);
   if (threadIdx.x == 0) args.squares[partial_blocks + block] = static_cast<float>(all);
@@ -245,12 +255,14 @@ __device__ void apply_dense(const ApplyStep& args, int first) {
   float4* const means = reinterpret_cast<float4*>(args.mean + dense);
   float4* const squares = reinterpret_cast<float4*>(args.square + dense);
   const float4* const gradients = reinterpret_cast<const float4*>(args.gradients + dense);
+  const uint2* const linear = reinterpret_cast<const uint2*>(args.linear_gradients);
+  const int linear_vectors = args.shape.linear_weights() / 4;
   float4 g[vectors_a_thread], p[vectors_a_thread], m[vectors_a_thread], v[vectors_a_thread];
 #pragma unroll
   for (int u = 0; u < vectors_a_thread; ++u) {  // all loads first
     const int i = first + u * 256;
     if (i >= vectors) continue;
-    g[u] = gradients[i];
+    g[u] = i < linear_vectors ? widen4(linear[i]) : gradients[i];
     p[u] = parameters[i];
     m[u] = means[i];
     v[u] = squares[i];
@@ -298,6 +310,11 @@ __global__ void __launch_bounds__(256) apply_kernel(const __grid_constant__ Appl
   apply_dense(args, (block - conv_blocks) * 256 * vectors_a_thread + static_cast<int>(threadIdx.x));
 }
 
+__global__ void __launch_bounds__(256) widen_kernel(const uint2* from, int vectors, float4* to) {
+  const int i = static_cast<int>(blockIdx.x) * 256 + static_cast<int>(threadIdx.x);
+  if (i < vectors) to[i] = widen4(from[i]);
+}
+
 __global__ void __launch_bounds__(256) refresh_kernel(const Shape shape, float input_scale, const Network network) {
   __shared__ double scratch[32];
   int block = static_cast<int>(blockIdx.x);
@@ -340,6 +357,14 @@ void refresh_torso(cudaStream_t stream, float input_scale, const Network& networ
 void refresh_copies(cudaStream_t stream, const Shape& shape, float input_scale, const Network& network) {
   refresh_kernel<<<grid_of(shape), 256, 0, stream>>>(shape, input_scale, network);
   QANAT_LAUNCHED("refresh_copies");
+}
+
+void widen_linear_gradients(cudaStream_t stream, const Shape& shape, const __nv_bfloat16* linear_gradients,
+                            float* gradients) {
+  const int vectors = shape.linear_weights() / 4;
+  widen_kernel<<<(vectors + 255) / 256, 256, 0, stream>>>(reinterpret_cast<const uint2*>(linear_gradients), vectors,
+                                                          reinterpret_cast<float4*>(gradients + dense));
+  QANAT_LAUNCHED("widen_linear_gradients");
 }
 
 }  // namespace qanat::nn::nature

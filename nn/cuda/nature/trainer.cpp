@@ -105,7 +105,7 @@ GemmShape weight_gradient_shape(const Shape& shape, std::int64_t samples) {
           .d_row = shape.hidden(),
           .a_transposed = true,
           .in = CUDA_R_16BF,
-          .out = CUDA_R_32F};
+          .out = CUDA_R_16BF};
 }
 
 class FusedTrainer final : public QTrainer {
@@ -124,6 +124,7 @@ class FusedTrainer final : public QTrainer {
         gradients_(block_size()),
         mean_(block_size()),
         square_(block_size()),
+        linear_gradients_(static_cast<std::size_t>(shape_.linear_weights())),
         clock_(1),
         delta1_scale_(1),
         counter_(1),
@@ -178,7 +179,11 @@ class FusedTrainer final : public QTrainer {
 
   std::span<const float> parameters() override { return read(online_.view().parameters); }
   std::span<const float> target_parameters() override { return read(target_.view().parameters); }
-  std::span<const float> gradients() override { return read(gradients_.data()); }
+  std::span<const float> gradients() override {
+    device_.use();
+    widen_linear_gradients(main_, shape_, linear_gradients_.data(), gradients_.data());
+    return read(gradients_.data());
+  }
 
   void set_parameters(std::span<const float> online, std::span<const float> target) override {
     check_size("online parameters", online.size(), canonical_.size());
@@ -287,7 +292,7 @@ class FusedTrainer final : public QTrainer {
                              .clock = clock_.data(),
                              .rule = rule_});
       weight_gradient_.run(side_blas_, side_, work_.features.data(), work_.hidden_delta.data(),
-                           gradients_.data() + dense);
+                           linear_gradients_.data());
     });
     feature_deltas_.run(blas_, main_, work_.hidden_delta.data(), online.dense_copy, work_.feature_deltas.data());
     torso_deltas(main_,
@@ -325,6 +330,7 @@ class FusedTrainer final : public QTrainer {
                              .input_scale = spec_.input_scale,
                              .delta1_scale = delta1_scale_.data(),
                              .gradients = gradients_.data(),
+                             .linear_gradients = linear_gradients_.data(),
                              .squares = work_.squares.data(),
                              .rule = rule_,
                              .head = staging_.batch(set).head,
@@ -335,6 +341,7 @@ class FusedTrainer final : public QTrainer {
     apply_step(main_, {.shape = shape_,
                        .input_scale = spec_.input_scale,
                        .gradients = gradients_.data(),
+                       .linear_gradients = linear_gradients_.data(),
                        .online = online_.view(),
                        .target = target_.view(),
                        .mean = mean_.data(),
@@ -375,6 +382,7 @@ class FusedTrainer final : public QTrainer {
   OwnedNetwork online_, target_;
   Workspace work_;
   DeviceBuffer<float> gradients_, mean_, square_;  // private layout
+  Bf16 linear_gradients_;                          // stand for theirs in gradients_ until the host asks
   DeviceBuffer<cuda::OptimizerClock> clock_;
   DeviceBuffer<float> delta1_scale_;
   DeviceBuffer<unsigned> counter_;

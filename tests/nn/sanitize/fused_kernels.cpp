@@ -83,7 +83,7 @@ class Memory {
   DeviceBuffer<cuda::BatchHead> head{1};
   Floats squares{finish_blocks}, gradients{block}, mean{block}, square{block}, parameters{block},
       target_parameters{block}, scale{1};
-  Bf16 dense_copy{block}, target_dense_copy{block};
+  Bf16 dense_copy{block}, target_dense_copy{block}, linear_gradients{block};
   Bytes packed{packed_bytes}, target_packed{packed_bytes}, packed_back{packed_back_bytes};
   DeviceBuffer<cuda::OptimizerClock> clock{1};
   DeviceBuffer<cuda::UpdateReport> report{1};
@@ -160,6 +160,7 @@ void launch_all(const cuda::Stream& stream, int samples, int multiprocessors, co
                             .input_scale = 1 / 255.0f,
                             .delta1_scale = m.scale.data(),
                             .gradients = m.gradients.data(),
+                            .linear_gradients = m.linear_gradients.data(),
                             .squares = m.squares.data(),
                             .rule = rule,
                             .head = batch.head,
@@ -169,6 +170,7 @@ void launch_all(const cuda::Stream& stream, int samples, int multiprocessors, co
   apply_step(stream, {.shape = shape,
                       .input_scale = 1 / 255.0f,
                       .gradients = m.gradients.data(),
+                      .linear_gradients = m.linear_gradients.data(),
                       .online = online,
                       .target = target,
                       .mean = m.mean.data(),

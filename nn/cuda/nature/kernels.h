@@ -112,9 +112,9 @@ struct HeadGradients {
 };
 void head_gradients(cudaStream_t stream, const HeadGradients& args);
 
-// Adds up the partial sums of the torso's weight gradients, in a fixed order, and decides the step from all gradients:
-// norm, clipping, whether all is finite.
-constexpr int finish_blocks = 874;
+// dense_squares() takes the squares of the dense part's gradients. finish_gradients() adds up the partial sums of the
+// torso's, in a fixed order, and decides the step from all of them: norm, clipping, whether all is finite.
+constexpr int square_sums = 874;
 struct FinishGradients {
   Shape shape = {};
   const float* partials1 = nullptr;
@@ -125,13 +125,14 @@ struct FinishGradients {
   const float* delta1_scale = nullptr;
   float* gradients = nullptr;  // the torso's part is written, the dense part behind the linear layer's weights read
   const __nv_bfloat16* linear_gradients = nullptr;  // of the linear layer's weights
-  float* squares = nullptr;                         // [finish_blocks]: scratch
+  float* squares = nullptr;                         // [square_sums]: scratch
   OptimizerRule rule = {};
   const cuda::BatchHead* head = nullptr;
   cuda::OptimizerClock* clock = nullptr;
   unsigned* counter = nullptr;           // 0 before and after
   cuda::UpdateReport* report = nullptr;  // grad_norm and finite are written
 };
+void dense_squares(cudaStream_t stream, const FinishGradients& args);
 void finish_gradients(cudaStream_t stream, const FinishGradients& args);
 
 // One network in device memory.

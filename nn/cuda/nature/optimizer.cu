@@ -2,7 +2,8 @@
 // takes it and refreshes all that follows from the parameters.
 //
 // The pass is bound by memory (28 bytes a parameter), so the norm is not taken in a pass of its own over everything:
-// the torso's squares fall out of adding its partial sums up, and only the dense part is read twice, from the cache.
+// the torso's squares fall out of adding its partial sums up, and only the dense part is read twice, from the cache,
+// while the torso's gradients are still being computed.
 // Nearly all parameters are the linear layer's weights: their gradients are summed up in f32 and stored in bf16.
 #include "nn/cuda/device_code.h"
 #include "nn/cuda/nature/kernels.h"
@@ -48,8 +49,8 @@ constexpr int columns1 = partial1 / 4;
 constexpr int columns2 = partial2 / 4;
 constexpr int columns = dense / 4;
 constexpr int partial_blocks = (columns + 31) / 32;
-constexpr int dense_norm_blocks = finish_blocks - partial_blocks;
-static_assert(dense_norm_blocks > 0);
+constexpr int dense_norm_blocks = 264;  // two a multiprocessor of an H100
+static_assert(partial_blocks + dense_norm_blocks == square_sums);
 static_assert(columns1 + columns2 + partial3 / 4 == columns);
 
 // Where the sum at element i of a partial sum belongs in the private layout.
@@ -119,9 +120,9 @@ __device__ __forceinline__ void add_partials(const FinishGradients& args, int bl
   }
 }
 
-// Of one block of the last `dense_norm_blocks`.
-__device__ __forceinline__ void add_dense_squares(const FinishGradients& args, int block, double* scratch) {
-  const int first = block * 256 + static_cast<int>(threadIdx.x);
+__global__ void __launch_bounds__(256) dense_squares_kernel(const __grid_constant__ FinishGradients args) {
+  __shared__ double scratch[32];
+  const int first = static_cast<int>(blockIdx.x) * 256 + static_cast<int>(threadIdx.x);
   const uint4* const linear = reinterpret_cast<const uint4*>(args.linear_gradients);
   float sum = 0;
 #pragma unroll 4
@@ -134,21 +135,16 @@ __device__ __forceinline__ void add_dense_squares(const FinishGradients& args, i
     sum += square_sum(others[i]);
   }
   const double all = block_sum(static_cast<double>(sum), scratch);
-  if (threadIdx.x == 0) args.squares[partial_blocks + block] = static_cast<float>(all);
+  if (threadIdx.x == 0) args.squares[partial_blocks + blockIdx.x] = static_cast<float>(all);
 }
 
 __global__ void __launch_bounds__(256) finish_kernel(const __grid_constant__ FinishGradients args) {
   __shared__ double scratch[32];
-  const int block = static_cast<int>(blockIdx.x);
-  if (block < partial_blocks) {
-    add_partials(args, block);
-  } else {
-    add_dense_squares(args, block - partial_blocks, scratch);
-  }
+  add_partials(args, static_cast<int>(blockIdx.x));
   if (!cuda::last_block(args.counter)) return;
   const Known known(args);
   double mine = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < finish_blocks; i += 256) {
+  for (int i = static_cast<int>(threadIdx.x); i < square_sums; i += 256) {
     mine += static_cast<double>(__ldcg(args.squares + i));
   }
   const double squares = block_sum(mine, scratch);
@@ -339,8 +335,13 @@ __global__ void __launch_bounds__(256) refresh_kernel(const Shape shape, float i
 
 }  // namespace
 
+void dense_squares(cudaStream_t stream, const FinishGradients& args) {
+  dense_squares_kernel<<<dense_norm_blocks, 256, 0, stream>>>(args);
+  QANAT_LAUNCHED("dense_squares");
+}
+
 void finish_gradients(cudaStream_t stream, const FinishGradients& args) {
-  finish_kernel<<<finish_blocks, 256, 0, stream>>>(args);
+  finish_kernel<<<partial_blocks, 256, 0, stream>>>(args);
   QANAT_LAUNCHED("finish_gradients");
 }
 

@@ -63,7 +63,7 @@ struct Workspace {
         partials1(static_cast<std::size_t>(split.conv1) * partial1),
         partials2(static_cast<std::size_t>(split.conv2) * partial2),
         partials3(static_cast<std::size_t>(split.conv3) * partial3),
-        squares(finish_blocks) {}
+        squares(square_sums) {}
 
   Bytes features, target_features, image1, image2;  // features: of 2 batch
   Bf16 hidden, target_hidden, hidden_delta;         // hidden: of 2 batch
@@ -293,6 +293,7 @@ class FusedTrainer final : public QTrainer {
                              .rule = rule_});
       weight_gradient_.run(side_blas_, side_, work_.features.data(), work_.hidden_delta.data(),
                            linear_gradients_.data());
+      dense_squares(side_, gradients_to_finish(set));
     });
     feature_deltas_.run(blas_, main_, work_.hidden_delta.data(), online.dense_copy, work_.feature_deltas.data());
     torso_deltas(main_,
@@ -322,21 +323,7 @@ class FusedTrainer final : public QTrainer {
   }
 
   void finish(std::size_t set) {
-    finish_gradients(main_, {.shape = shape_,
-                             .partials1 = work_.partials1.data(),
-                             .partials2 = work_.partials2.data(),
-                             .partials3 = work_.partials3.data(),
-                             .split = split_,
-                             .input_scale = spec_.input_scale,
-                             .delta1_scale = delta1_scale_.data(),
-                             .gradients = gradients_.data(),
-                             .linear_gradients = linear_gradients_.data(),
-                             .squares = work_.squares.data(),
-                             .rule = rule_,
-                             .head = staging_.batch(set).head,
-                             .clock = clock_.data(),
-                             .counter = counter_.data(),
-                             .report = staging_.report(set)});
+    finish_gradients(main_, gradients_to_finish(set));
     beside([&] { staging_.send_back(set, side_); });
     apply_step(main_, {.shape = shape_,
                        .input_scale = spec_.input_scale,
@@ -349,6 +336,24 @@ class FusedTrainer final : public QTrainer {
                        .rule = rule_,
                        .clock = clock_.data()});
     join();
+  }
+
+  FinishGradients gradients_to_finish(std::size_t set) {
+    return {.shape = shape_,
+            .partials1 = work_.partials1.data(),
+            .partials2 = work_.partials2.data(),
+            .partials3 = work_.partials3.data(),
+            .split = split_,
+            .input_scale = spec_.input_scale,
+            .delta1_scale = delta1_scale_.data(),
+            .gradients = gradients_.data(),
+            .linear_gradients = linear_gradients_.data(),
+            .squares = work_.squares.data(),
+            .rule = rule_,
+            .head = staging_.batch(set).head,
+            .clock = clock_.data(),
+            .counter = counter_.data(),
+            .report = staging_.report(set)};
   }
 
   // Private block to canonical host memory and back.

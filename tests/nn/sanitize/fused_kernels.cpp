@@ -81,7 +81,7 @@ class Memory {
   DeviceBuffer<std::int32_t> action;
   Floats partials1, partials2, partials3;
   DeviceBuffer<cuda::BatchHead> head{1};
-  Floats squares{finish_blocks}, gradients{block}, mean{block}, square{block}, parameters{block},
+  Floats squares{square_sums}, gradients{block}, mean{block}, square{block}, parameters{block},
       target_parameters{block}, scale{1};
   Bf16 dense_copy{block}, target_dense_copy{block}, linear_gradients{block};
   Bytes packed{packed_bytes}, target_packed{packed_bytes}, packed_back{packed_back_bytes};
@@ -152,21 +152,23 @@ void launch_all(const cuda::Stream& stream, int samples, int multiprocessors, co
                            .partials2 = m.partials2.data(),
                            .partials3 = m.partials3.data(),
                            .split = split});
-  finish_gradients(stream, {.shape = shape,
-                            .partials1 = m.partials1.data(),
-                            .partials2 = m.partials2.data(),
-                            .partials3 = m.partials3.data(),
-                            .split = split,
-                            .input_scale = 1 / 255.0f,
-                            .delta1_scale = m.scale.data(),
-                            .gradients = m.gradients.data(),
-                            .linear_gradients = m.linear_gradients.data(),
-                            .squares = m.squares.data(),
-                            .rule = rule,
-                            .head = batch.head,
-                            .clock = m.clock.data(),
-                            .counter = m.counter.data(),
-                            .report = m.report.data()});
+  const FinishGradients finish = {.shape = shape,
+                                  .partials1 = m.partials1.data(),
+                                  .partials2 = m.partials2.data(),
+                                  .partials3 = m.partials3.data(),
+                                  .split = split,
+                                  .input_scale = 1 / 255.0f,
+                                  .delta1_scale = m.scale.data(),
+                                  .gradients = m.gradients.data(),
+                                  .linear_gradients = m.linear_gradients.data(),
+                                  .squares = m.squares.data(),
+                                  .rule = rule,
+                                  .head = batch.head,
+                                  .clock = m.clock.data(),
+                                  .counter = m.counter.data(),
+                                  .report = m.report.data()};
+  dense_squares(stream, finish);
+  finish_gradients(stream, finish);
   apply_step(stream, {.shape = shape,
                       .input_scale = 1 / 255.0f,
                       .gradients = m.gradients.data(),

@@ -196,14 +196,10 @@ __device__ __forceinline__ void write_dense(const Network& to, int i, const floa
 }
 
 // The grid of both kernels below: 32 blocks for conv1's channels, then conv2 and conv3 a parameter a thread, then the
-// dense part, two vectors a thread.
+// dense part a vector a thread.
 constexpr int conv1_blocks = 32;
 constexpr int conv_blocks = (dense - conv2_weight + 255) / 256;
-constexpr int vectors_a_thread = 2;
-int grid_of(const Shape& shape) {
-  const int a_block = 256 * vectors_a_thread;
-  return conv1_blocks + conv_blocks + (shape.dense_parameters() / 4 + a_block - 1) / a_block;
-}
+int grid_of(const Shape& shape) { return conv1_blocks + conv_blocks + (shape.dense_parameters() / 4 + 255) / 256; }
 
 __device__ __forceinline__ void step_one(const OptimizerRule& rule, const StepScalars<float>& s, float gradient,
                                          float& parameter, float& mean, float& square) {
@@ -244,45 +240,33 @@ __device__ void apply_conv1(const ApplyStep& args, const StepScalars<float>& s, 
   if (s.tau > 0) write_conv1(args.target, args.input_scale, n, weight.y, bias.y, scratch);
 }
 
-__device__ void apply_dense(const ApplyStep& args, int first) {
-  const int vectors = args.shape.dense_parameters() / 4;
+// Vector i of the dense part.
+__device__ void apply_dense(const ApplyStep& args, int i) {
+  if (i >= args.shape.dense_parameters() / 4) return;
   float4* const parameters = reinterpret_cast<float4*>(args.online.parameters + dense);
-  float4* const targets = reinterpret_cast<float4*>(args.target.parameters + dense);
   float4* const means = reinterpret_cast<float4*>(args.mean + dense);
   float4* const squares = reinterpret_cast<float4*>(args.square + dense);
-  const float4* const gradients = reinterpret_cast<const float4*>(args.gradients + dense);
-  const uint2* const linear = reinterpret_cast<const uint2*>(args.linear_gradients);
-  const int linear_vectors = args.shape.linear_weights() / 4;
-  float4 g[vectors_a_thread], p[vectors_a_thread], m[vectors_a_thread], v[vectors_a_thread];
-#pragma unroll
-  for (int u = 0; u < vectors_a_thread; ++u) {  // all loads first
-    const int i = first + u * 256;
-    if (i >= vectors) continue;
-    g[u] = i < linear_vectors ? widen4(linear[i]) : gradients[i];
-    p[u] = parameters[i];
-    m[u] = means[i];
-    v[u] = squares[i];
-  }
+  const float4 g = i < args.shape.linear_weights() / 4
+                       ? widen4(reinterpret_cast<const uint2*>(args.linear_gradients)[i])
+                       : reinterpret_cast<const float4*>(args.gradients + dense)[i];
+  float4 p = parameters[i];
+  float4 m = means[i];
+  float4 v = squares[i];
   const StepScalars<float> s = args.clock->scalars;
-#pragma unroll
-  for (int u = 0; u < vectors_a_thread; ++u) {
-    const int i = first + u * 256;
-    if (i >= vectors) continue;
-    step_one(args.rule, s, g[u].x, p[u].x, m[u].x, v[u].x);
-    step_one(args.rule, s, g[u].y, p[u].y, m[u].y, v[u].y);
-    step_one(args.rule, s, g[u].z, p[u].z, m[u].z, v[u].z);
-    step_one(args.rule, s, g[u].w, p[u].w, m[u].w, v[u].w);
-    parameters[i] = p[u];
-    means[i] = m[u];
-    squares[i] = v[u];
-    write_dense(args.online, i, p[u]);
-    if (s.tau > 0) {
-      float4 t = targets[i];
-      t = make_float4(follow(t.x, p[u].x, s.tau), follow(t.y, p[u].y, s.tau), follow(t.z, p[u].z, s.tau),
-                      follow(t.w, p[u].w, s.tau));
-      targets[i] = t;
-      write_dense(args.target, i, t);
-    }
+  step_one(args.rule, s, g.x, p.x, m.x, v.x);
+  step_one(args.rule, s, g.y, p.y, m.y, v.y);
+  step_one(args.rule, s, g.z, p.z, m.z, v.z);
+  step_one(args.rule, s, g.w, p.w, m.w, v.w);
+  parameters[i] = p;
+  means[i] = m;
+  squares[i] = v;
+  write_dense(args.online, i, p);
+  if (s.tau > 0) {
+    float4* const target = reinterpret_cast<float4*>(args.target.parameters + dense) + i;
+    float4 t = *target;
+    t = make_float4(follow(t.x, p.x, s.tau), follow(t.y, p.y, s.tau), follow(t.z, p.z, s.tau), follow(t.w, p.w, s.tau));
+    *target = t;
+    write_dense(args.target, i, t);
   }
 }
 
@@ -303,7 +287,7 @@ __global__ void __launch_bounds__(256) apply_kernel(const __grid_constant__ Appl
     if (s.tau > 0) write_conv(args.target, i, value.y);
     return;
   }
-  apply_dense(args, (block - conv_blocks) * 256 * vectors_a_thread + static_cast<int>(threadIdx.x));
+  apply_dense(args, (block - conv_blocks) * 256 + static_cast<int>(threadIdx.x));
 }
 
 __global__ void __launch_bounds__(256) widen_kernel(const uint2* from, int vectors, float4* to) {
@@ -325,12 +309,9 @@ __global__ void __launch_bounds__(256) refresh_kernel(const Shape shape, float i
     if (i < dense) write_conv(network, i, network.parameters[i]);
     return;
   }
-  const int first = (block - conv_blocks) * 256 * vectors_a_thread + static_cast<int>(threadIdx.x);
-  for (int u = 0; u < vectors_a_thread; ++u) {
-    const int i = first + u * 256;
-    if (i >= shape.dense_parameters() / 4) continue;
-    write_dense(network, i, reinterpret_cast<const float4*>(network.parameters + dense)[i]);
-  }
+  const int i = (block - conv_blocks) * 256 + static_cast<int>(threadIdx.x);
+  if (i >= shape.dense_parameters() / 4) return;
+  write_dense(network, i, reinterpret_cast<const float4*>(network.parameters + dense)[i]);
 }
 
 }  // namespace

@@ -223,15 +223,17 @@ class FusedTrainer final : public QTrainer {
     return network.dense_copy + shape_.head_weight() - dense;
   }
 
-  // Lets `work` run on the side stream beside what comes next on the main one, until join().
-  template <class Work>
-  void beside(Work work) {
+  // Launches `critical` on the main stream and `other` on the side stream, to run at the same time. A graph starts
+  // sooner what was captured first.
+  template <class Critical, class Other>
+  void side_by_side(Critical critical, Other other) {
     fork_.record(main_);
+    critical();
     side_.wait(fork_);
-    work();
+    other();
     join_.record(side_);
+    main_.wait(join_);
   }
-  void join() { main_.wait(join_); }
 
   // One update of what stands in `set`: launches only.
   void enqueue(std::size_t set) {
@@ -256,12 +258,15 @@ class FusedTrainer final : public QTrainer {
                    .image2 = work_.image2.data()},
                   device_.multiprocessors());
     const int bias = shape_.hidden_bias() - dense;
-    beside([&] {
-      target_hidden_.run(side_blas_, side_, work_.target_features.data(), target.dense_copy, work_.target_hidden.data(),
-                         target.dense_copy + bias);
-    });
-    hidden_.run(blas_, main_, work_.features.data(), online.dense_copy, work_.hidden.data(), online.dense_copy + bias);
-    join();
+    side_by_side(
+        [&] {
+          hidden_.run(blas_, main_, work_.features.data(), online.dense_copy, work_.hidden.data(),
+                      online.dense_copy + bias);
+        },
+        [&] {
+          target_hidden_.run(side_blas_, side_, work_.target_features.data(), target.dense_copy,
+                             work_.target_hidden.data(), target.dense_copy + bias);
+        });
     head_forward(main_,
                  {.shape = shape_,
                   .td = options_.td,
@@ -281,61 +286,65 @@ class FusedTrainer final : public QTrainer {
   void backward(std::size_t set) {
     const cuda::DeviceBatch& batch = staging_.batch(set);
     const Network online = online_.view();
-    beside([&] {
-      head_gradients(side_, {.shape = shape_,
-                             .batch = batch,
-                             .hidden = work_.hidden.data(),
-                             .hidden_delta = work_.hidden_delta.data(),
-                             .terms = work_.terms.data(),
-                             .gradients = gradients_.data(),
-                             .report = staging_.report(set),
-                             .clock = clock_.data(),
-                             .rule = rule_});
-      weight_gradient_.run(side_blas_, side_, work_.features.data(), work_.hidden_delta.data(),
-                           linear_gradients_.data());
-      dense_squares(side_, gradients_to_finish(set));
-    });
-    feature_deltas_.run(blas_, main_, work_.hidden_delta.data(), online.dense_copy, work_.feature_deltas.data());
-    torso_deltas(main_,
-                 {.packed_back = online.packed_back,
-                  .features = work_.features.data(),
-                  .feature_deltas = work_.feature_deltas.data(),
-                  .image1 = work_.image1.data(),
-                  .image2 = work_.image2.data(),
-                  .delta3 = work_.delta3.data(),
-                  .delta2 = work_.delta2.data(),
-                  .delta1 = work_.delta1.data(),
-                  .terms = work_.terms.data(),
-                  .delta1_scale = delta1_scale_.data(),
-                  .samples = this->batch()},
-                 device_.multiprocessors());
-    torso_gradients(main_, {.batch = batch,
-                            .image1 = work_.image1.data(),
-                            .image2 = work_.image2.data(),
-                            .delta3 = work_.delta3.data(),
-                            .delta2 = work_.delta2.data(),
-                            .delta1 = work_.delta1.data(),
-                            .partials1 = work_.partials1.data(),
-                            .partials2 = work_.partials2.data(),
-                            .partials3 = work_.partials3.data(),
-                            .split = split_});
-    join();
+    side_by_side(
+        [&] {
+          feature_deltas_.run(blas_, main_, work_.hidden_delta.data(), online.dense_copy, work_.feature_deltas.data());
+          torso_deltas(main_,
+                       {.packed_back = online.packed_back,
+                        .features = work_.features.data(),
+                        .feature_deltas = work_.feature_deltas.data(),
+                        .image1 = work_.image1.data(),
+                        .image2 = work_.image2.data(),
+                        .delta3 = work_.delta3.data(),
+                        .delta2 = work_.delta2.data(),
+                        .delta1 = work_.delta1.data(),
+                        .terms = work_.terms.data(),
+                        .delta1_scale = delta1_scale_.data(),
+                        .samples = this->batch()},
+                       device_.multiprocessors());
+          torso_gradients(main_, {.batch = batch,
+                                  .image1 = work_.image1.data(),
+                                  .image2 = work_.image2.data(),
+                                  .delta3 = work_.delta3.data(),
+                                  .delta2 = work_.delta2.data(),
+                                  .delta1 = work_.delta1.data(),
+                                  .partials1 = work_.partials1.data(),
+                                  .partials2 = work_.partials2.data(),
+                                  .partials3 = work_.partials3.data(),
+                                  .split = split_});
+        },
+        [&] {
+          head_gradients(side_, {.shape = shape_,
+                                 .batch = batch,
+                                 .hidden = work_.hidden.data(),
+                                 .hidden_delta = work_.hidden_delta.data(),
+                                 .terms = work_.terms.data(),
+                                 .gradients = gradients_.data(),
+                                 .report = staging_.report(set),
+                                 .clock = clock_.data(),
+                                 .rule = rule_});
+          weight_gradient_.run(side_blas_, side_, work_.features.data(), work_.hidden_delta.data(),
+                               linear_gradients_.data());
+          dense_squares(side_, gradients_to_finish(set));
+        });
   }
 
   void finish(std::size_t set) {
     finish_gradients(main_, gradients_to_finish(set));
-    beside([&] { staging_.send_back(set, side_); });
-    apply_step(main_, {.shape = shape_,
-                       .input_scale = spec_.input_scale,
-                       .gradients = gradients_.data(),
-                       .linear_gradients = linear_gradients_.data(),
-                       .online = online_.view(),
-                       .target = target_.view(),
-                       .mean = mean_.data(),
-                       .square = square_.data(),
-                       .rule = rule_,
-                       .clock = clock_.data()});
-    join();
+    side_by_side(
+        [&] {
+          apply_step(main_, {.shape = shape_,
+                             .input_scale = spec_.input_scale,
+                             .gradients = gradients_.data(),
+                             .linear_gradients = linear_gradients_.data(),
+                             .online = online_.view(),
+                             .target = target_.view(),
+                             .mean = mean_.data(),
+                             .square = square_.data(),
+                             .rule = rule_,
+                             .clock = clock_.data()});
+        },
+        [&] { staging_.send_back(set, side_); });
   }
 
   FinishGradients gradients_to_finish(std::size_t set) {

@@ -125,18 +125,19 @@ __device__ __forceinline__ void store_planes(const float (&d)[N / 2], const floa
   }
 }
 
-// One block's share of the work: every `step`-th sample of one network's, from its warpgroups' first ones on.
+// One block's share of the work: every `step`-th sample of one network's, from its warpgroups' first ones down to 0. So
+// the states come last, and torso_deltas(), which begins with sample 0, finds what it reads in the cache.
 struct Share {
   bool target;
-  int first, step, samples;
+  int first, step;
 
   __device__ Share(const TorsoForward& args, int online_blocks, int online_samples, int group) {
     const int block = static_cast<int>(blockIdx.x);
     target = block >= online_blocks;
     const int blocks = target ? static_cast<int>(gridDim.x) - online_blocks : online_blocks;
-    first = (target ? block - online_blocks : block) + blocks * group;
+    const int samples = target ? static_cast<int>(args.batch.size) : online_samples;
+    first = samples - 1 - (target ? block - online_blocks : block) - blocks * group;
     step = 2 * blocks;
-    samples = target ? static_cast<int>(args.batch.size) : online_samples;
   }
 };
 
@@ -171,7 +172,7 @@ __global__ void __launch_bounds__(256, 1)
   const std::byte* state_rows = nullptr;
   const std::byte* next_rows = nullptr;
   Frames frames = {};
-  if (leads && sample < share.samples) {
+  if (leads && sample >= 0) {
     state_rows = args.batch.head->state_rows;
     next_rows = args.batch.head->next_rows;
     frames = find_frames(args.batch, state_rows, next_rows, share.target, sample);
@@ -205,7 +206,7 @@ __global__ void __launch_bounds__(256, 1)
     mbarrier_expect(weights_here, packed1_bytes);
     copy_in(base, packed, packed1_bytes, weights_here);
   }
-  if (leads && sample < share.samples) {
+  if (leads && sample >= 0) {
     fetch();
     fetch_rest();
   }
@@ -223,11 +224,11 @@ __global__ void __launch_bounds__(256, 1)
   const std::uint64_t weights3 = describe_operand(base + at_weights3, 1024, 128);
   const std::uint64_t operand2 = describe_operand(region, pitch1, 128);
   const std::uint64_t operand3 = describe_operand(image2, pitch2, 128);
-  for (std::uint32_t turn = 0; sample < share.samples; sample += share.step, ++turn) {
+  for (std::uint32_t turn = 0; sample >= 0; sample -= share.step, ++turn) {
     const bool keeps = sample < kept;
-    const bool more = sample + share.step < share.samples;
+    const bool more = sample >= share.step;
     if (leads && more) {
-      frames = find_frames(args.batch, state_rows, next_rows, share.target, sample + share.step);
+      frames = find_frames(args.batch, state_rows, next_rows, share.target, sample - share.step);
     }
     mbarrier_wait(frames_here, turn & 1);
     if (turn == 0) mbarrier_wait(weights_here, 0);

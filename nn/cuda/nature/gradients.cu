@@ -34,17 +34,18 @@ static_assert(stages2 * stage2_bytes <= at_bias && stages3 * stage3_bytes <= at_
 static_assert(96 + 11 - 101 <= lead2 && 64 + 20 - 81 <= lead3);
 
 // A block's walk over its samples: `Stages` of them in flight, refilled by one thread as soon as all have used one.
+// From the last sample down: torso_deltas() has written that last, and it is still in the cache.
 template <int Stages, class Fetch>
 struct Ring {
   Address barriers;
-  int step;  // distance between the block's samples
-  int samples;
+  int first;
+  int step;     // distance between the block's samples
   Fetch fetch;  // (sample, stage, barrier)
 
-  __device__ void start(int first) const {
+  __device__ void start() const {
     if (threadIdx.x < Stages) {
       const int stage = static_cast<int>(threadIdx.x);
-      if (first + stage * step < samples) fetch(first + stage * step, stage, barriers + 8 * stage);
+      if (first >= stage * step) fetch(first - stage * step, stage, barriers + 8 * stage);
     }
   }
   __device__ int wait(int turn) const {
@@ -52,15 +53,15 @@ struct Ring {
     return turn % Stages;
   }
   __device__ void refill(int sample, int stage) const {
-    const int next = sample + Stages * step;
-    if (next >= samples) return;
+    const int next = sample - Stages * step;
+    if (next < 0) return;
     __syncthreads();
     if (threadIdx.x == 0) fetch(next, stage, barriers + 8 * stage);
   }
 };
 template <int Stages, class Fetch>
-__device__ Ring<Stages, Fetch> make_ring(Address barriers, int step, int samples, Fetch fetch) {
-  return {barriers, step, samples, fetch};
+__device__ Ring<Stages, Fetch> make_ring(Address barriers, int first, int step, Fetch fetch) {
+  return {barriers, first, step, fetch};
 }
 
 __device__ __forceinline__ void store4(float* to, float a, float b, float c, float d) {
@@ -90,10 +91,10 @@ __device__ __forceinline__ void sum_over_threads(float* sums, float* to) {
 
 __device__ __forceinline__ void conv1_gradient(const TorsoGradients& args, std::uint8_t* shared, Address base,
                                                int block, const Place& me) {
-  const int samples = static_cast<int>(args.batch.size);
+  const int first = static_cast<int>(args.batch.size) - 1 - block;
   const std::byte* const rows = args.batch.head->state_rows;
   const auto ring =
-      make_ring<stages1>(base + at_barriers, args.split.conv1, samples, [&](int sample, int stage, Address barrier) {
+      make_ring<stages1>(base + at_barriers, first, args.split.conv1, [&](int sample, int stage, Address barrier) {
         const uint4 row = reinterpret_cast<const uint4*>(args.batch.state_index)[sample];
         const Address to = base + stage * stage1_bytes;
         mbarrier_expect(barrier, stack * frame_bytes + delta1_bytes);
@@ -104,14 +105,14 @@ __device__ __forceinline__ void conv1_gradient(const TorsoGradients& args, std::
         copy_in(to + 2 * frame_pitch, rows + static_cast<std::size_t>(row.z) * frame_bytes, frame_bytes, barrier);
         copy_in(to + 3 * frame_pitch, rows + static_cast<std::size_t>(row.w) * frame_bytes, frame_bytes, barrier);
       });
-  ring.start(block);
+  ring.start();
   float sums[2][16] = {};
   float bias_sum = 0;
   const int frame_pair = me.group & 1;
   const int k_half = me.group >> 1;  // of K: 2 of the 4 parities, that is even or odd rows of pixels
   const int frame = frame_pair * 2 + (me.warp >> 1);
   int turn = 0;
-  for (int sample = block; sample < samples; sample += args.split.conv1, ++turn) {
+  for (int sample = first; sample >= 0; sample -= args.split.conv1, ++turn) {
     const int stage = ring.wait(turn);
     const Address here = base + stage * stage1_bytes;
     // Thread's row of D: pixel row quad_row, pixel columns 4 (warp & 1) + {0, 1} and + {2, 3} of the 8x8 window.
@@ -212,23 +213,23 @@ __device__ __forceinline__ void conv1_gradient(const TorsoGradients& args, std::
 
 __device__ __forceinline__ void conv2_gradient(const TorsoGradients& args, std::uint8_t* shared, Address base,
                                                int block, const Place& me) {
-  const int samples = static_cast<int>(args.batch.size);
+  const int first = static_cast<int>(args.batch.size) - 1 - block;
   const auto ring =
-      make_ring<stages2>(base + at_barriers, args.split.conv2, samples, [&](int sample, int stage, Address barrier) {
+      make_ring<stages2>(base + at_barriers, first, args.split.conv2, [&](int sample, int stage, Address barrier) {
         const Address to = base + stage * stage2_bytes;
         mbarrier_expect(barrier, stage2_bytes);
         copy_in(to, args.image1 + static_cast<std::size_t>(sample) * image1_bytes, image1_bytes, barrier);
         copy_in(to + image1_bytes, args.delta2 + static_cast<std::size_t>(sample) * delta2_bytes, delta2_bytes,
                 barrier);
       });
-  ring.start(block);
+  ring.start();
   float sums[64] = {};
   float bias_sums[8] = {};
   const int shift = (me.group >> 1) * 10 + (me.group & 1);
   const int plane = static_cast<int>(threadIdx.x) >> 6;  // for the bias: 64 threads a plane of delta 2
   const int pixel = static_cast<int>(threadIdx.x) & 63;
   int turn = 0;
-  for (int sample = block; sample < samples; sample += args.split.conv2, ++turn) {
+  for (int sample = first; sample >= 0; sample -= args.split.conv2, ++turn) {
     const int stage = ring.wait(turn);
     const Address here = base + stage * stage2_bytes;
     const std::uint64_t a = describe_operand(here + image1_bytes + lead2 * pixel_bytes, 128, delta_pitch2);
@@ -264,19 +265,19 @@ __device__ __forceinline__ void conv2_gradient(const TorsoGradients& args, std::
 
 __device__ __forceinline__ void conv3_gradient(const TorsoGradients& args, std::uint8_t* shared, Address base,
                                                int block, const Place& me) {
-  const int samples = static_cast<int>(args.batch.size);
+  const int first = static_cast<int>(args.batch.size) - 1 - block;
   const auto ring =
-      make_ring<stages3>(base + at_barriers, args.split.conv3, samples, [&](int sample, int stage, Address barrier) {
+      make_ring<stages3>(base + at_barriers, first, args.split.conv3, [&](int sample, int stage, Address barrier) {
         const Address to = base + stage * stage3_bytes;
         mbarrier_expect(barrier, stage3_bytes);
         copy_in(to, args.image2 + static_cast<std::size_t>(sample) * image2_bytes, image2_bytes, barrier);
         copy_in(to + image2_bytes, args.delta3 + static_cast<std::size_t>(sample) * delta3_bytes, delta3_bytes,
                 barrier);
       });
-  ring.start(block);
+  ring.start();
   float sums[3][32] = {};  // the fourth warpgroup's: eight sums for the bias
   int turn = 0;
-  for (int sample = block; sample < samples; sample += args.split.conv3, ++turn) {
+  for (int sample = first; sample >= 0; sample -= args.split.conv3, ++turn) {
     const int stage = ring.wait(turn);
     const Address here = base + stage * stage3_bytes;
     if (me.group < 3) {

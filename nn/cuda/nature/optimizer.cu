@@ -240,7 +240,7 @@ __device__ void apply_conv1(const ApplyStep& args, const StepScalars<float>& s, 
   if (s.tau > 0) write_conv1(args.target, args.input_scale, n, weight.y, bias.y, scratch);
 }
 
-// Vector i of the dense part.
+// Vector i of the dense part. Whether a step is taken at all is asked for together with what it takes.
 __device__ void apply_dense(const ApplyStep& args, int i) {
   if (i >= args.shape.dense_parameters() / 4) return;
   float4* const parameters = reinterpret_cast<float4*>(args.online.parameters + dense);
@@ -252,6 +252,7 @@ __device__ void apply_dense(const ApplyStep& args, int i) {
   float4 p = parameters[i];
   float4 m = means[i];
   float4 v = squares[i];
+  if (args.clock->finite == 0) return;
   const StepScalars<float> s = args.clock->scalars;
   step_one(args.rule, s, g.x, p.x, m.x, v.x);
   step_one(args.rule, s, g.y, p.y, m.y, v.y);
@@ -271,23 +272,23 @@ __device__ void apply_dense(const ApplyStep& args, int i) {
 }
 
 __global__ void __launch_bounds__(256) apply_kernel(const __grid_constant__ ApplyStep args) {
+  int block = static_cast<int>(blockIdx.x) - conv1_blocks - conv_blocks;
+  if (block >= 0) {
+    apply_dense(args, block * 256 + static_cast<int>(threadIdx.x));
+    return;
+  }
   if (args.clock->finite == 0) return;
-  int block = static_cast<int>(blockIdx.x);
+  block = static_cast<int>(blockIdx.x);
   if (block < conv1_blocks) {
     apply_conv1(args, args.clock->scalars, block);
     return;
   }
-  block -= conv1_blocks;
-  if (block < conv_blocks) {
-    const int i = conv2_weight + block * 256 + static_cast<int>(threadIdx.x);
-    if (i >= dense) return;
-    const StepScalars<float> s = args.clock->scalars;
-    const float2 value = step_torso(args, s, i);
-    write_conv(args.online, i, value.x);
-    if (s.tau > 0) write_conv(args.target, i, value.y);
-    return;
-  }
-  apply_dense(args, (block - conv_blocks) * 256 + static_cast<int>(threadIdx.x));
+  const int i = conv2_weight + (block - conv1_blocks) * 256 + static_cast<int>(threadIdx.x);
+  if (i >= dense) return;
+  const StepScalars<float> s = args.clock->scalars;
+  const float2 value = step_torso(args, s, i);
+  write_conv(args.online, i, value.x);
+  if (s.tau > 0) write_conv(args.target, i, value.y);
 }
 
 __global__ void __launch_bounds__(256) widen_kernel(const uint2* from, int vectors, float4* to) {

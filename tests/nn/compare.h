@@ -19,7 +19,7 @@ inline double cosine(std::span<const float> a, std::span<const float> b) {
     a_size += static_cast<double>(a[i]) * a[i];
     b_size += static_cast<double>(b[i]) * b[i];
   }
-  return product / std::sqrt(a_size * b_size);
+  return a_size == 0 && b_size == 0 ? 1 : product / std::sqrt(a_size * b_size);
 }
 
 struct Seen {
@@ -48,10 +48,23 @@ struct Bounds {
   double error, cosine;
 };
 
+// Of what an update says of itself: the norm is that of its own gradients, the mean near the oracle's.
+inline void require_report(const Seen& seen, const Seen& wanted, const Bounds& bounds) {
+  double squares = 0, q_squares = 0;
+  for (const float g : seen.gradients) squares += static_cast<double>(g) * g;
+  for (const float q : wanted.q) q_squares += static_cast<double>(q) * q;
+  CHECK(seen.result.finite);
+  CHECK(seen.result.grad_norm == Approx(std::sqrt(squares)).epsilon(1e-4));
+  CHECK(seen.result.grad_norm == Approx(wanted.result.grad_norm).epsilon(bounds.error));
+  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(2 * bounds.error));
+  const double size = std::sqrt(q_squares / static_cast<double>(wanted.q.size()));
+  CHECK(std::abs(seen.result.mean_q - wanted.result.mean_q) < bounds.error * size);
+}
+
 inline void require_close(const NetworkSpec& spec, const Seen& seen, const Seen& wanted, const Bounds& bounds) {
   CHECK(relative_error(seen.q, wanted.q) < bounds.error);
   CHECK(relative_error(seen.td_abs, wanted.td_abs) < bounds.error);
-  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(2 * bounds.error));
+  require_report(seen, wanted, bounds);
   for (const ParameterInfo& info : parameter_layout(spec)) {
     CAPTURE(info.name);
     const auto cut = [&](const std::vector<float>& all) {
@@ -59,6 +72,21 @@ inline void require_close(const NetworkSpec& spec, const Seen& seen, const Seen&
     };
     CHECK(relative_error(cut(seen.gradients), cut(wanted.gradients)) < bounds.error);
     CHECK(cosine(cut(seen.gradients), cut(wanted.gradients)) > bounds.cosine);
+  }
+}
+
+// Where ten_steps() led, tensor by tensor; what f32 made of the parameters on the way does not count.
+inline void require_same_way(const NetworkSpec& spec, const std::vector<float>& start, const std::vector<float>& seen,
+                             const std::vector<float>& wanted, double error) {
+  for (const ParameterInfo& info : parameter_layout(spec)) {
+    CAPTURE(info.name);
+    double off = 0, size = 0, parameters = 0;
+    for (std::size_t i = info.offset; i < info.offset + info.elements(); ++i) {
+      off += std::pow(static_cast<double>(seen[i]) - static_cast<double>(wanted[i]), 2);
+      size += std::pow(static_cast<double>(wanted[i]), 2);
+      parameters += std::pow(static_cast<double>(start[i]), 2);
+    }
+    CHECK(std::sqrt(off) < error * std::sqrt(size) + std::sqrt(10 * parameters) * 0x1p-24);
   }
 }
 

@@ -5,76 +5,29 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/nn/compare.h"
+#include "tests/nn/decisive.h"
 #include "tests/nn/sequence_support.h"
-#include "tests/support/catch.h"
 
 namespace qanat::nn::test {
 namespace {
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
-bool gpu_missing() {
-  if (gpu_usable()) return false;
-  WARN("skipped: no GPU: " << find_cuda().obstacle());
-  return true;
-}
-
-// f32 sums of up to 3,136 terms, three layers and ten steps forward and back: some 1e-6 by rounding alone, an order
-// more where terms cancel. TF32 (2^-11 a factor) would be far above.
-constexpr double fp32_tolerance = 1e-4;
-// bf16 rounds each value by up to 2^-9; along a path of some ten roundings of random sign that is below 1e-2.
-constexpr double bf16_tolerance = 2e-2;
-constexpr double bf16_cosine = 0.999;
-
-double cosine(std::span<const float> a, std::span<const float> b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ab += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-    aa += static_cast<double>(a[i]) * static_cast<double>(a[i]);
-    bb += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return aa == 0 && bb == 0 ? 1 : ab / std::sqrt(aa * bb);
-}
-
-struct Tolerance {
-  double norm;
-  double cosine;
-};
-
 void require_equal(const NetworkSpec& spec, const SequenceUpdated& seen, const SequenceUpdated& wanted,
-                   const Tolerance& allowed) {
+                   const Bounds& allowed) {
   CHECK(seen.result.finite);
-  CHECK(relative_error(seen.priorities, wanted.priorities) < allowed.norm);
-  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(allowed.norm));
-  CHECK(seen.result.grad_norm == Approx(wanted.result.grad_norm).epsilon(allowed.norm));
+  CHECK(relative_error(seen.priorities, wanted.priorities) < allowed.error);
+  CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(allowed.error));
+  CHECK(seen.result.grad_norm == Approx(wanted.result.grad_norm).epsilon(allowed.error));
   for (const ParameterInfo& info : parameter_layout(spec)) {
     CAPTURE(info.name);
     const auto tensor = [&](const std::vector<float>& all) {
       return std::span(all).subspan(info.offset, info.elements());
     };
-    CHECK(relative_error(tensor(seen.gradients), tensor(wanted.gradients)) < allowed.norm);
+    CHECK(relative_error(tensor(seen.gradients), tensor(wanted.gradients)) < allowed.error);
     CHECK(cosine(tensor(seen.gradients), tensor(wanted.gradients)) >= allowed.cosine);
   }
-}
-
-// Parameters whose relus do not hang on rounding: a unit that rounding switches changes its gradient as a whole, so
-// that with a share s of units so near 0, gradients are off by about sqrt(s), far above any dtype's rounding. Here the
-// bias of each is 4 deviations of what the unit sums up, either way.
-std::vector<float> decisive_parameters(const NetworkSpec& spec, std::uint64_t seed) {
-  std::vector<float> parameters = random_parameters(spec, seed);
-  Rng rng(seed + 1000);
-  double rms = spec.input.dtype == DType::u8 ? 0.577 : 1;  // of uniform numbers in [0, 1], of normal ones
-  for (const ParameterInfo& info : parameter_layout(spec)) {
-    if (info.name.ends_with(".recurrent.bias")) rms = 0.8;  // an lstm's output, of gates that large inputs saturate
-    const bool relu = info.name.starts_with("layers.") || info.name.find("_hidden") != std::string::npos;
-    if (!relu || !info.name.ends_with(".bias") || info.name.ends_with("t.bias")) continue;  // input, recurrent
-    const double deviation = 0.577 * rms;  // weights are uniform in +-1 / sqrt(fan in)
-    for (std::size_t i = 0; i < info.elements(); ++i) {
-      parameters[info.offset + i] = static_cast<float>(rng.chance(0.5) ? 4 * deviation : -4 * deviation);
-    }
-    if (info.name != "value_hidden.bias") rms = deviation * std::sqrt(17 / 2.0);  // half the units on
-  }
-  return parameters;
 }
 
 SequenceUpdated updated(const std::string& device, const NetworkSpec& spec, const SequenceOptions& options,
@@ -84,25 +37,6 @@ SequenceUpdated updated(const std::string& device, const NetworkSpec& spec, cons
   return update(*trainer, batch, controls);
 }
 
-// One allowed action a step: then a rounding cannot turn the argmax to an action of quite another value.
-void allow_one(RandomSequences& batch, const NetworkSpec& spec, Rng& rng) {
-  std::fill(batch.mask.begin(), batch.mask.end(), std::uint8_t{0});
-  for (std::size_t at = 0; at < batch.action.size(); ++at) {
-    batch.mask[at * static_cast<std::size_t>(spec.actions) + rng.below(static_cast<std::uint64_t>(spec.actions))] = 1;
-  }
-  batch.view.mask = batch.mask.data();
-}
-
-NetworkSpec r2d2_network() {
-  NetworkConfig config;
-  config.preset = "custom";
-  config.layers = {conv(32, 8, 4), relu(),      conv(64, 4, 2), relu(),   conv(64, 3, 1),
-                   relu(),         linear(512), relu(),         lstm(512)};
-  config.dueling = true;
-  config.dueling_hidden = 512;
-  return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, 18);
-}
-
 SequenceOptions with(SequenceOptions options, const std::string& precision, const std::string& kernels = "auto") {
   options.update.precision = precision;
   options.update.kernels = kernels;
@@ -110,7 +44,7 @@ SequenceOptions with(SequenceOptions options, const std::string& precision, cons
 }
 
 TEST_CASE("cuda sequence: fp32 agrees with the oracle for every network, batch size and switch") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   int bits = 0;
   for (const auto& [name, spec] : recurrent_networks()) {
     for (const std::int64_t size : {1, 2, 8, 11}) {
@@ -124,14 +58,14 @@ TEST_CASE("cuda sequence: fp32 agrees with the oracle for every network, batch s
       Rng rng(static_cast<std::uint64_t>(size));
       const RandomSequences batch(spec, options, rng, size % 2 == 0);
       require_equal(spec, updated("cuda", spec, with(options, "fp32"), batch.view),
-                    updated("reference64", spec, options, batch.view), {fp32_tolerance, 1 - fp32_tolerance});
+                    updated("reference64", spec, options, batch.view), fp32);
       ++bits;
     }
   }
 }
 
 TEST_CASE("cuda sequence: bf16 agrees with the oracle for every network and batch size") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   for (const auto& [name, spec] : recurrent_networks()) {
     for (const std::int64_t size : {1, 8, 11}) {
       const SequenceOptions options = sequence_options(size);
@@ -142,13 +76,13 @@ TEST_CASE("cuda sequence: bf16 agrees with the oracle for every network and batc
       // Large against the values, so that no td error is a small difference of large numbers.
       for (float& reward : batch.reward) reward *= 20;
       require_equal(spec, updated("cuda", spec, with(options, "bf16"), batch.view),
-                    updated("reference64", spec, options, batch.view), {bf16_tolerance, bf16_cosine});
+                    updated("reference64", spec, options, batch.view), bf16);
     }
   }
 }
 
 TEST_CASE("cuda sequence: R2D2's network agrees with the oracle, in fp32 and in bf16 with either kind of kernels") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = r2d2_network();
   for (const std::int64_t size : {3, 8}) {  // 3: no multiple of 8, so no clusters
     SequenceOptions options = sequence_options(size);
@@ -160,18 +94,16 @@ TEST_CASE("cuda sequence: R2D2's network agrees with the oracle, in fp32 and in 
     allow_one(batch, spec, rng);
     const SequenceUpdated wanted = updated("reference64", spec, options, batch.view);
     CAPTURE(size);
-    require_equal(spec, updated("cuda", spec, with(options, "fp32"), batch.view), wanted,
-                  {fp32_tolerance, 1 - fp32_tolerance});
+    require_equal(spec, updated("cuda", spec, with(options, "fp32"), batch.view), wanted, fp32);
     for (const std::string kernels : {"general", "auto"}) {
       CAPTURE(kernels);
-      require_equal(spec, updated("cuda", spec, with(options, "bf16", kernels), batch.view), wanted,
-                    {bf16_tolerance, bf16_cosine});
+      require_equal(spec, updated("cuda", spec, with(options, "bf16", kernels), batch.view), wanted, bf16);
     }
   }
 }
 
 TEST_CASE("cuda sequence: forty steps and several clusters agree with fp32") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   NetworkConfig config;
   config.preset = "custom";
   config.layers = {linear(64), relu(), lstm(512)};
@@ -188,12 +120,12 @@ TEST_CASE("cuda sequence: forty steps and several clusters agree with fp32") {
     RandomSequences batch(spec, options, rng);
     allow_one(batch, spec, rng);
     require_equal(spec, updated("cuda", spec, with(options, "bf16"), batch.view),
-                  updated("cuda", spec, with(options, "fp32"), batch.view), {bf16_tolerance, bf16_cosine});
+                  updated("cuda", spec, with(options, "fp32"), batch.view), bf16);
   }
 }
 
 TEST_CASE("cuda sequence: one stream of an odd number of steps agrees with fp32") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   NetworkConfig config;
   config.preset = "custom";
   config.layers = {lstm(512)};
@@ -206,11 +138,11 @@ TEST_CASE("cuda sequence: one stream of an odd number of steps agrees with fp32"
   RandomSequences batch(spec, options, rng);
   allow_one(batch, spec, rng);
   require_equal(spec, updated("cuda", spec, with(options, "bf16"), batch.view),
-                updated("cuda", spec, with(options, "fp32"), batch.view), {bf16_tolerance, bf16_cosine});
+                updated("cuda", spec, with(options, "fp32"), batch.view), bf16);
 }
 
 TEST_CASE("cuda sequence: planted errors show in bf16 too") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[2].spec;
   const SequenceOptions options = with(sequence_options(8), "bf16");
   const auto gradients = [&](auto change, const NetworkSpec& network) {
@@ -233,7 +165,7 @@ TEST_CASE("cuda sequence: planted errors show in bf16 too") {
       most = std::max(most, relative_error(std::span(seen).subspan(info.offset, info.elements()),
                                            std::span(right).subspan(info.offset, info.elements())));
     }
-    CHECK(most > 4 * bf16_tolerance);
+    CHECK(most > 4 * bf16.error);
   };
   shows(
       "no stored cell", [](RandomSequences& b, auto&) { std::fill(b.cell.begin(), b.cell.end(), 0.0f); }, spec);
@@ -277,7 +209,8 @@ TEST_CASE("cuda sequence: planted errors show in bf16 too") {
       spec);
 }
 
-// Updates with fresh batches, a schedule of learning rates and target syncs; the answer is all that they leave behind.
+// Updates with fresh batches, schedules of learning rates and of the importance weights' beta, and ten target syncs;
+// the answer is all that they leave behind.
 std::vector<float> many_updates(const NetworkSpec& spec, const SequenceOptions& options, int updates,
                                 std::size_t depth) {
   const auto trainer = make_backend("cuda")->sequence_trainer(spec, options);
@@ -294,9 +227,12 @@ std::vector<float> many_updates(const NetworkSpec& spec, const SequenceOptions& 
     --in_flight;
   };
   for (int i = 0; i < updates; ++i) {
-    const RandomSequences batch(spec, options, rng);
+    RandomSequences batch(spec, options, rng);
+    const double beta = 0.4 + 0.6 * i / updates;
+    for (float& weight : batch.weight) weight = static_cast<float>(std::pow(weight, beta));
     if (in_flight == depth) collect();
-    trainer->submit(batch.view, {.learning_rate = 1e-3 / (1 + i % 7), .sync_target = i % 20 == 19});
+    const bool sync = i % (updates / 10) == updates / 20;
+    trainer->submit(batch.view, {.learning_rate = 1e-3 / (1 + i % 7), .sync_target = sync});
     ++in_flight;
   }
   while (in_flight > 0) collect();
@@ -307,7 +243,7 @@ std::vector<float> many_updates(const NetworkSpec& spec, const SequenceOptions& 
 }
 
 TEST_CASE("cuda sequence: a thousand replays of the graph equal a thousand uncaptured updates, bit for bit") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[1].spec;
   for (const std::string precision : {"fp32", "bf16"}) {
     CAPTURE(precision);
@@ -320,22 +256,28 @@ TEST_CASE("cuda sequence: a thousand replays of the graph equal a thousand uncap
   }
 }
 
-TEST_CASE(
-    "cuda sequence: replays of clusters, and of the fused torso before them, equal uncaptured updates, bit for bit") {
-  if (gpu_missing()) return;
+TEST_CASE("cuda sequence: replays of an lstm in clusters equal uncaptured updates, bit for bit") {
+  NEEDS_GPU();
   NetworkConfig config;
   config.preset = "custom";
   config.layers = {linear(16), relu(), lstm(512)};
-  for (const NetworkSpec& spec : {build_network(config, rows_of(DType::f32, {6}), 1, 1, 5), r2d2_network()}) {
-    SequenceOptions options = with(sequence_options(16), "bf16");
-    const auto captured = many_updates(spec, options, 40, 2);
-    options.update.capture = false;
-    CHECK((many_updates(spec, options, 40, 1) == captured));
-  }
+  const NetworkSpec spec = build_network(config, rows_of(DType::f32, {6}), 1, 1, 5);
+  SequenceOptions options = with(sequence_options(16), "bf16");
+  const auto captured = many_updates(spec, options, 40, 2);
+  options.update.capture = false;
+  CHECK((many_updates(spec, options, 40, 1) == captured));
+}
+
+TEST_CASE("cuda sequence: a thousand replays of R2D2's network equal a thousand uncaptured updates, bit for bit") {
+  NEEDS_GPU();
+  SequenceOptions options = with(sequence_options(8), "bf16");
+  const auto captured = many_updates(r2d2_network(), options, 1000, 2);
+  options.update.capture = false;
+  CHECK((many_updates(r2d2_network(), options, 1000, 1) == captured));
 }
 
 TEST_CASE("cuda sequence: ten updates follow the oracle") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[2].spec;
   for (const std::string kind : {"adam", "rmsprop"}) {
     CAPTURE(kind);
@@ -355,21 +297,21 @@ TEST_CASE("cuda sequence: ten updates follow the oracle") {
       const UpdateControls controls{.learning_rate = 1e-3 * (i + 1), .sync_target = i == 6};
       seen = update(*trainer, batch.view, controls);
       wanted = update(*oracle, batch.view, controls);
-      CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(10 * fp32_tolerance));
+      CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(10 * fp32.error));
     }
-    CHECK(relative_error(seen.parameters, wanted.parameters) < fp32_tolerance);
-    CHECK(relative_error(seen.target, wanted.target) < fp32_tolerance);
+    CHECK(relative_error(seen.parameters, wanted.parameters) < fp32.error);
+    CHECK(relative_error(seen.target, wanted.target) < fp32.error);
     const auto resumed = make_backend("reference64")->sequence_trainer(spec, options);
     resumed->set_parameters(seen.parameters, seen.target);
     resumed->load_optimizer(trainer->save_optimizer());
     const RandomSequences batch(spec, options, rng);
     CHECK(relative_error(update(*resumed, batch.view, {}).parameters, update(*trainer, batch.view, {}).parameters) <
-          fp32_tolerance);
+          fp32.error);
   }
 }
 
 TEST_CASE("cuda sequence: an update that is not finite changes nothing") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[1].spec;
   for (const std::string precision : {"fp32", "bf16"}) {
     const SequenceOptions options = with(sequence_options(4), precision);
@@ -408,7 +350,7 @@ TEST_CASE("cuda sequence: an update that is not finite changes nothing") {
 }
 
 TEST_CASE("cuda sequence: what stands beyond a sequence's length changes nothing") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[2].spec;
   const SequenceOptions options = with(sequence_options(5), "fp32");
   Rng rng(8);
@@ -432,7 +374,7 @@ TEST_CASE("cuda sequence: what stands beyond a sequence's length changes nothing
 }
 
 TEST_CASE("cuda sequence: rows in the trainer's own memory give the same bits") {
-  if (gpu_missing()) return;
+  NEEDS_GPU();
   const NetworkSpec spec = recurrent_networks()[2].spec;
   const SequenceOptions options = sequence_options(4);
   Rng rng(8);

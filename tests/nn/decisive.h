@@ -56,10 +56,11 @@ inline void one_sided(RandomBatch& batch) {
 inline std::vector<float> decisive_parameters(const NetworkSpec& spec, std::uint64_t seed) {
   std::vector<float> parameters = random_parameters(spec, seed);
   Rng rng(seed + 1000);
-  double rms = 0.577;  // of uniform inputs in [0, 1]
+  double rms = spec.input.dtype == DType::u8 ? 0.577 : 1;  // of uniform numbers in [0, 1], of normal ones
   for (const ParameterInfo& info : parameter_layout(spec)) {
-    const bool head = info.name == "value.bias" || info.name == "advantage.bias";
-    if (head || info.name.find("bias") == std::string::npos) continue;
+    if (info.name.ends_with(".recurrent.bias")) rms = 0.8;  // an lstm's output, of gates that large inputs saturate
+    const bool relu = info.name.starts_with("layers.") || info.name.find("_hidden") != std::string::npos;
+    if (!relu || !info.name.ends_with(".bias") || info.name.ends_with("t.bias")) continue;  // input, recurrent
     const double deviation = 0.577 * rms;  // weights are uniform in +-1 / sqrt(fan in)
     for (std::size_t i = 0; i < info.elements(); ++i) {
       parameters[info.offset + i] = static_cast<float>(rng.chance(0.5) ? 4 * deviation : -4 * deviation);

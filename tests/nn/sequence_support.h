@@ -1,6 +1,7 @@
 // Recurrent networks and random batches of sequences that the nn tests share.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -117,6 +118,34 @@ struct RandomSequences {
     }
   }
 };
+
+// One allowed action a step: then a rounding cannot turn the argmax to an action of quite another value.
+inline void allow_one(RandomSequences& batch, const NetworkSpec& spec, Rng& rng) {
+  std::fill(batch.mask.begin(), batch.mask.end(), std::uint8_t{0});
+  for (std::size_t at = 0; at < batch.action.size(); ++at) {
+    batch.mask[at * static_cast<std::size_t>(spec.actions) + rng.below(static_cast<std::uint64_t>(spec.actions))] = 1;
+  }
+  batch.view.mask = batch.mask.data();
+}
+
+inline NetworkSpec r2d2_network() {
+  NetworkConfig config;
+  config.preset = "custom";
+  config.layers = {conv(32, 8, 4), relu(),      conv(64, 4, 2), relu(),   conv(64, 3, 1),
+                   relu(),         linear(512), relu(),         lstm(512)};
+  config.dueling = true;
+  config.dueling_hidden = 512;
+  return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, 18);
+}
+
+// `backend` as trainer_on() takes it.
+inline std::unique_ptr<SequenceTrainer> sequence_trainer_on(const std::string& backend, const NetworkSpec& spec,
+                                                            SequenceOptions options) {
+  const Where where = parse_backend(backend);
+  options.update.precision = where.precision;
+  options.update.kernels = where.kernels;
+  return make_backend(where.device)->sequence_trainer(spec, options);
+}
 
 struct SequenceUpdated {
   UpdateResult result;

@@ -38,6 +38,10 @@ json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
   QBatch view = batch.view;
   const std::vector<float> ones(batch.weight.size(), 1.0f);
   if (forget_weights) view.weight = ones.data();
+  std::vector<float> q(batch.weight.size() * static_cast<std::size_t>(c.spec.actions));
+  const auto inference = inference_on(c.backend, c.spec, c.options.batch);
+  inference->set_parameters(online);
+  inference->forward(batch.view.state, c.options.batch, q);
   std::vector<float> td_abs(batch.weight.size());
   trainer->submit(view, {.learning_rate = rate});
   const UpdateResult result = trainer->collect(td_abs);
@@ -66,6 +70,7 @@ json case_json(const TorchCase& c, std::uint64_t seed, bool forget_weights) {
       {"kind", o.optimizer},  {"rate", rate},         {"beta1", o.beta1},           {"beta2", o.beta2},
       {"epsilon", o.epsilon}, {"decay", o.rms_decay}, {"centered", o.rms_centered}, {"max_grad_norm", o.max_grad_norm}};
   out["loss"] = result.loss;
+  out["q"] = q;
   out["errors"] = td_abs;
   out["parameters"] = parameters_json(c.spec, online, target, gradients, after);
   return out;
@@ -96,7 +101,7 @@ std::vector<TorchCase> torch_cases() {
   }
   if (gpu_usable()) {
     // A step that is nearly linear in the gradient: Adam's first is its sign.
-    TrainerOptions options{.batch = 21, .optimizer = "rmsprop", .epsilon = 1};
+    TrainerOptions options{.batch = 21, .optimizer = "rmsprop", .epsilon = 1, .max_grad_norm = 10};
     cases.push_back({"nature", "cuda:0 bf16 general", 2e-2, nature(), options, false, 0.999, true});
     cases.push_back({"nature", "cuda:0 tf32", 4e-3, nature(), options, true, 0.9999, true});
     if (fused_usable()) {
@@ -106,7 +111,8 @@ std::vector<TorchCase> torch_cases() {
   return cases;
 }
 
-TEST_CASE("torch: loss, td errors, gradients and one step agree with PyTorch in float64, each switch on and off") {
+TEST_CASE(
+    "torch: Q-values, loss, td errors, gradients and one step agree with PyTorch in float64, each switch on and off") {
   const char* python = std::getenv("QANAT_TEST_PYTHON");
   if (python == nullptr) {
     WARN("skipped: QANAT_TEST_PYTHON does not name a Python with torch");
@@ -116,8 +122,12 @@ TEST_CASE("torch: loss, td errors, gradients and one step agree with PyTorch in 
   std::uint64_t seed = 1000;
   for (const TorchCase& c : torch_cases()) cases.push_back(case_json(c, seed++, false));
   CHECK(run_script(python, "torch_check.py", cases) == 0);
-  // And the check can fail: an update that forgot its importance weights.
+  // And the check can fail: an update that forgot its importance weights, a step that is a thousandth too long.
   CHECK(run_script(python, "torch_check.py", json::array({case_json(torch_cases()[0], 1000, true)})) == disagrees);
+  cases = json::array({case_json(torch_cases()[0], 1000, false)});
+  CHECK(run_script(python, "torch_check.py", cases) == 0);
+  cases[0]["optimizer"]["rate"] = cases[0]["optimizer"]["rate"].get<double>() / 1.001;
+  CHECK(run_script(python, "torch_check.py", cases) == disagrees);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 """An independent float64 version of the whole DQN update in PyTorch, against what the C++ wrote down.
 
 Usage: torch_check.py CASES.json. Each case holds a network, its parameters, one batch, the switches, and the C++
-results: loss, errors (|td|), every gradient, the parameters after the optimiser's step from these. Exits 3, naming the
+results: Q-values, loss, errors (|td|), every gradient, the parameters after the optimiser's step from these. Exits 3, naming the
 case and the tensor, where the error's norm relative to PyTorch's result is above the case's tolerance or, where the
 case gives a cosine, a gradient's angle is too wide.
 """
@@ -64,7 +64,7 @@ def unrescale(x, epsilon):
     return x.sign() * (((root - 1) / (2 * epsilon)) ** 2 - 1)
 
 
-def loss_and_td(case, online, target):
+def q_loss_and_td(case, online, target):
     batch, switch = case["batch"], case["td"]
     state, next_state = observations(case, batch["state"]), observations(case, batch["next_state"])
     returns, bootstrap, weight = (torch.tensor(batch[k]) for k in ("returns", "bootstrap", "weight"))
@@ -79,12 +79,13 @@ def loss_and_td(case, online, target):
             goal = rescale(returns + bootstrap * unrescale(best, switch["epsilon"]), switch["epsilon"])
         else:
             goal = returns + bootstrap * best
-    taken = q_values(case, online, state).gather(1, torch.tensor(batch["action"]).unsqueeze(1)).squeeze(1)
+    q = q_values(case, online, state)
+    taken = q.gather(1, torch.tensor(batch["action"]).unsqueeze(1)).squeeze(1)
     if switch["huber"]:
         loss = functional.huber_loss(taken, goal, reduction="none", delta=switch["delta"])
     else:
         loss = (taken - goal) ** 2 / 2
-    return (weight * loss).mean(), (goal - taken).abs().detach()
+    return q, (weight * loss).mean(), (goal - taken).abs().detach()
 
 
 def optimiser_of(options, parameters):
@@ -96,9 +97,9 @@ def optimiser_of(options, parameters):
 
 
 def check(case, update):
-    """What is wrong with one case. `update(case, online, target)`: the loss, and what becomes priorities."""
+    """What is wrong with one case. `update(case, online, target)`: Q-values, the loss, and what becomes priorities."""
     online = {name: p.requires_grad_() for name, p in tensors(case, "online").items()}
-    loss, errors = update(case, online, tensors(case, "target"))
+    q, loss, errors = update(case, online, tensors(case, "target"))
     loss.backward()
     wrong = []
 
@@ -110,6 +111,8 @@ def check(case, update):
         if not error <= allowed:
             wrong.append(f"{case['name']}: {what} is off by {error:.3g}, allowed {allowed:.3g} of {wanted.norm():.3g}")
 
+    if "q" in case:
+        compare("Q-values", case["q"], q, case["cosine"])
     compare("loss", [case["loss"]], loss)
     compare("errors", case["errors"], errors)
     # What f32 makes of a sum of the gradient's size: a bias's may cancel to much less.
@@ -140,4 +143,4 @@ def main(update, what):
 
 
 if __name__ == "__main__":
-    main(loss_and_td, "cases")
+    main(q_loss_and_td, "cases")

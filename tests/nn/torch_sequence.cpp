@@ -2,6 +2,7 @@
 // reads. Runs where the environment variable QANAT_TEST_PYTHON names a Python that has torch.
 #include <cstdlib>
 
+#include "tests/nn/decisive.h"
 #include "tests/nn/sequence_support.h"
 #include "tests/nn/torch_script.h"
 #include "tests/support/catch.h"
@@ -16,6 +17,10 @@ struct SequenceCase {
   NetworkSpec spec;
   SequenceOptions options;
   bool masked = false;
+  std::string backend = "reference64";
+  double tolerance = 1e-6;  // results are handed out as f32
+  double cosine = -1;       // least between gradients
+  bool decisive = false;    // for reduced precision
 };
 
 json description(const SequenceCase& c, const RandomSequences& batch) {
@@ -24,7 +29,7 @@ json description(const SequenceCase& c, const RandomSequences& batch) {
   for (const SequenceEnd end : batch.end) ends.push_back(static_cast<int>(end));
   const TdOptions& td = c.options.update.td;
   json out = network_json(spec);
-  out.update({{"name", c.name},
+  out.update({{"name", c.name + " on " + c.backend},
               {"actions", spec.actions},
               {"burn_in", c.options.burn_in},
               {"n_step", c.options.n_step},
@@ -54,10 +59,11 @@ json description(const SequenceCase& c, const RandomSequences& batch) {
 
 json case_json(const SequenceCase& c, std::uint64_t seed, bool forget_reward) {
   Rng rng(seed);
-  const RandomSequences batch(c.spec, c.options, rng, c.masked);
-  const auto online = random_parameters(c.spec, seed + 1);
-  const auto target = random_parameters(c.spec, seed + 2);
-  const auto trainer = make_backend("reference64")->sequence_trainer(c.spec, c.options);
+  RandomSequences batch(c.spec, c.options, rng, c.masked);
+  if (c.decisive) allow_one(batch, c.spec, rng);
+  const auto online = c.decisive ? decisive_parameters(c.spec, seed + 1) : random_parameters(c.spec, seed + 1);
+  const auto target = c.decisive ? decisive_parameters(c.spec, seed + 2) : random_parameters(c.spec, seed + 2);
+  const auto trainer = sequence_trainer_on(c.backend, c.spec, c.options);
   trainer->set_parameters(online, target);
   SequenceBatch view = batch.view;
   const std::vector<float> zeros(batch.previous_reward.size());
@@ -66,8 +72,8 @@ json case_json(const SequenceCase& c, std::uint64_t seed, bool forget_reward) {
   const SequenceUpdated seen = update(*trainer, view, {.learning_rate = rate});
 
   json out = description(c, batch);
-  out["tolerance"] = 1e-6;  // results are handed out as f32
-  out["cosine"] = -1;
+  out["tolerance"] = c.tolerance;
+  out["cosine"] = c.cosine;
   const TrainerOptions& o = c.options.update;
   out["optimizer"] = {{"kind", o.optimizer}, {"rate", rate},         {"beta1", o.beta1},
                       {"beta2", o.beta2},    {"epsilon", o.epsilon}, {"max_grad_norm", o.max_grad_norm}};
@@ -95,6 +101,18 @@ TEST_CASE("torch: loss, priorities, gradients and one step of the recurrent upda
       c.options.update.max_grad_norm = (bits & 16) != 0 ? 0.1 : 0;
       c.options.update.epsilon = 1e-4;
       if (bits % 5 == 0) c.options.burn_in = 0;
+      cases.push_back(case_json(c, seed++, false));
+      if (!gpu_usable() || bits % 4 != 0) continue;
+      c.backend = "cuda:0 fp32";
+      c.tolerance = 1e-4;
+      cases.push_back(case_json(c, seed++, false));
+    }
+  }
+  if (gpu_usable()) {
+    for (const std::string kernels : {"general", "auto"}) {
+      SequenceCase c{"R2D2", r2d2_network(), sequence_options(8), true, "cuda:0 bf16 " + kernels, 2e-2, 0.999, true};
+      c.options.burn_in = 2;
+      c.options.unroll = 4;
       cases.push_back(case_json(c, seed++, false));
     }
   }

@@ -56,7 +56,7 @@ def q_values(case, p):
     return (value + advantage - advantage.mean(1, keepdim=True)).reshape(-1, size, case["actions"])
 
 
-def loss_and_priorities(case, online, target):
+def q_loss_and_priorities(case, online, target):
     batch, td, n, gamma = case["batch"], case["td"], case["n_step"], case["gamma"]
     size, burn_in = len(batch["length"]), case["burn_in"]
     q = q_values(case, online)
@@ -89,8 +89,8 @@ def loss_and_priorities(case, online, target):
             errors.append((goal - taken).abs().detach())
         errors = torch.stack(errors)
         priorities.append(case["eta"] * errors.max() + (1 - case["eta"]) * errors.mean())
-    return loss / size, torch.stack(priorities)
+    return q, loss / size, torch.stack(priorities)
 
 
 if __name__ == "__main__":
-    main(loss_and_priorities, "recurrent cases")
+    main(q_loss_and_priorities, "recurrent cases")

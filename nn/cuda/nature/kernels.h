@@ -112,8 +112,8 @@ struct HeadGradients {
 };
 void head_gradients(cudaStream_t stream, const HeadGradients& args);
 
-// dense_squares() takes the squares of the dense part's gradients. finish_gradients() adds up the partial sums of the
-// torso's, in a fixed order, and decides the step from all of them: norm, clipping, whether all is finite.
+// dense_squares() takes the squares of the dense part's gradients. Then finish_gradients() adds up the partial sums of
+// the torso's, in a fixed order, and decides the step from all of them: norm, clipping, whether all is finite.
 constexpr int square_sums = 874;
 struct FinishGradients {
   Shape shape = {};

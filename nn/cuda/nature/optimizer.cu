@@ -195,8 +195,8 @@ __device__ __forceinline__ void write_dense(const Network& to, int i, const floa
   *reinterpret_cast<uint2*>(copy) = *reinterpret_cast<const uint2*>(pairs);
 }
 
-// The grid of both kernels below: 32 blocks for conv1's channels, then conv2 and conv3 a parameter a thread, then the
-// dense part a vector a thread.
+// The grid of apply_kernel and refresh_kernel: 32 blocks for conv1's channels, then conv2 and conv3 a parameter a
+// thread, then the dense part a vector a thread.
 constexpr int conv1_blocks = 32;
 constexpr int conv_blocks = (dense - conv2_weight + 255) / 256;
 int grid_of(const Shape& shape) { return conv1_blocks + conv_blocks + (shape.dense_parameters() / 4 + 255) / 256; }

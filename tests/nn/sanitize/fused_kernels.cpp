@@ -16,11 +16,9 @@ using Bytes = DeviceBuffer<std::uint8_t>;
 using Floats = DeviceBuffer<float>;
 using Bf16 = DeviceBuffer<__nv_bfloat16>;
 
-constexpr Shape shape{.actions = 18, .dueling = true};
-
 class Memory {
  public:
-  Memory(int samples, const Split& split)
+  Memory(const Shape& shape, int samples, const Split& split)
       : batch_(static_cast<std::size_t>(samples)),
         features(2 * batch_ * image3_bytes),
         target_features(batch_ * image3_bytes),
@@ -70,7 +68,7 @@ class Memory {
 
  private:
   std::size_t batch_;
-  static constexpr auto block = static_cast<std::size_t>(3300352);  // above shape.parameters()
+  static constexpr auto block = static_cast<std::size_t>(3300352);  // above any shape's parameters()
 
  public:
   Bytes rows{frame_bytes}, features, target_features, image1, image2, feature_deltas, delta3, delta2, delta1, mask;
@@ -91,8 +89,8 @@ class Memory {
 };
 
 // An update without its matrix products. `multiprocessors`: how many the kernels are told to fill.
-void launch_all(const cuda::Stream& stream, int samples, int multiprocessors, const Split& split) {
-  const Memory m(samples, split);
+void launch_all(const cuda::Stream& stream, const Shape& shape, int samples, int multiprocessors, const Split& split) {
+  const Memory m(shape, samples, split);
   const cuda::DeviceBatch batch = m.batch();
   const Network online = m.online(), target = m.target();
   const OptimizerRule rule{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 10};
@@ -179,6 +177,7 @@ void launch_all(const cuda::Stream& stream, int samples, int multiprocessors, co
                       .square = m.square.data(),
                       .rule = rule,
                       .clock = m.clock.data()});
+  widen_linear_gradients(stream, shape, m.linear_gradients.data(), m.gradients.data());
   stream.synchronize();
 }
 
@@ -188,8 +187,10 @@ void run() {
   prepare_gradients();
   prepare_heads();
   const cuda::Stream stream;
-  launch_all(stream, 16, 2, {.conv1 = 2, .conv2 = 2, .conv3 = 1});
-  launch_all(stream, 16, 132, weight_gradient_split(16, 132));
+  const Shape dueling{.actions = 18, .dueling = true};
+  launch_all(stream, dueling, 16, 2, {.conv1 = 2, .conv2 = 2, .conv3 = 1});
+  launch_all(stream, dueling, 16, 132, weight_gradient_split(16, 132));
+  launch_all(stream, {.actions = 6, .dueling = false}, 1, 132, weight_gradient_split(1, 132));
   std::puts("every fused kernel has run");
 }
 

@@ -70,15 +70,8 @@ TEST_CASE("sequence: an lstm's layout, names and initial values are PyTorch's, a
 }
 
 TEST_CASE("sequence: R2D2's network has as many parameters as the peer's") {
-  NetworkConfig config;
-  config.preset = "custom";
-  config.layers = {conv(32, 8, 4), relu(),      conv(64, 4, 2), relu(),   conv(64, 3, 1),
-                   relu(),         linear(512), relu(),         lstm(512)};
-  config.dueling = true;
-  config.dueling_hidden = 512;
   // Convolutions 77,984; 3136*512+512; (531+512)*2048+2*2048; 2*(512*512+512); 512+1; 512*18+18.
-  CHECK(parameter_count(build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, 18)) ==
-        77984 + 1606144 + 2140160 + 525312 + 513 + 9234);
+  CHECK(parameter_count(r2d2_network()) == 77984 + 1606144 + 2140160 + 525312 + 513 + 9234);
 }
 
 // Targets do not depend on the online network otherwise, and the burn-in's part of a gradient is left out on purpose:

@@ -61,18 +61,24 @@ inline void require_report(const Seen& seen, const Seen& wanted, const Bounds& b
   CHECK(std::abs(seen.result.mean_q - wanted.result.mean_q) < bounds.error * size);
 }
 
-inline void require_close(const NetworkSpec& spec, const Seen& seen, const Seen& wanted, const Bounds& bounds) {
-  CHECK(relative_error(seen.q, wanted.q) < bounds.error);
-  CHECK(relative_error(seen.td_abs, wanted.td_abs) < bounds.error);
-  require_report(seen, wanted, bounds);
+// Tensor by tensor.
+inline void require_close_gradients(const NetworkSpec& spec, const std::vector<float>& seen,
+                                    const std::vector<float>& wanted, const Bounds& bounds) {
   for (const ParameterInfo& info : parameter_layout(spec)) {
     CAPTURE(info.name);
     const auto cut = [&](const std::vector<float>& all) {
       return std::span(all).subspan(info.offset, info.elements());
     };
-    CHECK(relative_error(cut(seen.gradients), cut(wanted.gradients)) < bounds.error);
-    CHECK(cosine(cut(seen.gradients), cut(wanted.gradients)) > bounds.cosine);
+    CHECK(relative_error(cut(seen), cut(wanted)) < bounds.error);
+    CHECK(cosine(cut(seen), cut(wanted)) > bounds.cosine);
   }
+}
+
+inline void require_close(const NetworkSpec& spec, const Seen& seen, const Seen& wanted, const Bounds& bounds) {
+  CHECK(relative_error(seen.q, wanted.q) < bounds.error);
+  CHECK(relative_error(seen.td_abs, wanted.td_abs) < bounds.error);
+  require_report(seen, wanted, bounds);
+  require_close_gradients(spec, seen.gradients, wanted.gradients, bounds);
 }
 
 // Where ten_steps() led, tensor by tensor; what f32 made of the parameters on the way does not count.

@@ -20,14 +20,7 @@ void require_equal(const NetworkSpec& spec, const SequenceUpdated& seen, const S
   CHECK(relative_error(seen.priorities, wanted.priorities) < allowed.error);
   CHECK(seen.result.loss == Approx(wanted.result.loss).epsilon(allowed.error));
   CHECK(seen.result.grad_norm == Approx(wanted.result.grad_norm).epsilon(allowed.error));
-  for (const ParameterInfo& info : parameter_layout(spec)) {
-    CAPTURE(info.name);
-    const auto tensor = [&](const std::vector<float>& all) {
-      return std::span(all).subspan(info.offset, info.elements());
-    };
-    CHECK(relative_error(tensor(seen.gradients), tensor(wanted.gradients)) < allowed.error);
-    CHECK(cosine(tensor(seen.gradients), tensor(wanted.gradients)) >= allowed.cosine);
-  }
+  require_close_gradients(spec, seen.gradients, wanted.gradients, allowed);
 }
 
 SequenceUpdated updated(const std::string& device, const NetworkSpec& spec, const SequenceOptions& options,
@@ -35,12 +28,6 @@ SequenceUpdated updated(const std::string& device, const NetworkSpec& spec, cons
   const auto trainer = make_backend(device)->sequence_trainer(spec, options);
   trainer->set_parameters(decisive_parameters(spec, 1), decisive_parameters(spec, 2));
   return update(*trainer, batch, controls);
-}
-
-SequenceOptions with(SequenceOptions options, const std::string& precision, const std::string& kernels = "auto") {
-  options.update.precision = precision;
-  options.update.kernels = kernels;
-  return options;
 }
 
 TEST_CASE("cuda sequence: fp32 agrees with the oracle for every network, batch size and switch") {

@@ -138,13 +138,11 @@ inline NetworkSpec r2d2_network() {
   return build_network(config, rows_of(DType::u8, {84, 84}), 4, 255, 18);
 }
 
-// `backend` as trainer_on() takes it.
-inline std::unique_ptr<SequenceTrainer> sequence_trainer_on(const std::string& backend, const NetworkSpec& spec,
-                                                            SequenceOptions options) {
-  const Where where = parse_backend(backend);
-  options.update.precision = where.precision;
-  options.update.kernels = where.kernels;
-  return make_backend(where.device)->sequence_trainer(spec, options);
+inline SequenceOptions with(SequenceOptions options, const std::string& precision,
+                            const std::string& kernels = "auto") {
+  options.update.precision = precision;
+  options.update.kernels = kernels;
+  return options;
 }
 
 struct SequenceUpdated {

@@ -1,9 +1,9 @@
 """An independent float64 version of the whole DQN update in PyTorch, against what the C++ wrote down.
 
 Usage: torch_check.py CASES.json. Each case holds a network, its parameters, one batch, the switches, and the C++
-results: Q-values, loss, errors (|td|), every gradient, the parameters after the optimiser's step from these. Exits 3, naming the
-case and the tensor, where the error's norm relative to PyTorch's result is above the case's tolerance or, where the
-case gives a cosine, a gradient's angle is too wide.
+results: Q-values, loss, errors (|td|), every gradient, the parameters after the optimiser's step from these. Exits 3,
+naming the case and the tensor, where the error's norm relative to PyTorch's result is above the case's tolerance or,
+where the case gives a cosine, a gradient's angle is too wide.
 """
 import json
 import sys

@@ -17,7 +17,7 @@ struct SequenceCase {
   NetworkSpec spec;
   SequenceOptions options;
   bool masked = false;
-  std::string backend = "reference64";
+  std::string device = "reference64";
   double tolerance = 1e-6;  // results are handed out as f32
   double cosine = -1;       // least between gradients
   bool decisive = false;    // for reduced precision
@@ -29,7 +29,7 @@ json description(const SequenceCase& c, const RandomSequences& batch) {
   for (const SequenceEnd end : batch.end) ends.push_back(static_cast<int>(end));
   const TdOptions& td = c.options.update.td;
   json out = network_json(spec);
-  out.update({{"name", c.name + " on " + c.backend},
+  out.update({{"name", c.name + " on " + c.device},
               {"actions", spec.actions},
               {"burn_in", c.options.burn_in},
               {"n_step", c.options.n_step},
@@ -63,7 +63,7 @@ json case_json(const SequenceCase& c, std::uint64_t seed, bool forget_reward) {
   if (c.decisive) allow_one(batch, c.spec, rng);
   const auto online = c.decisive ? decisive_parameters(c.spec, seed + 1) : random_parameters(c.spec, seed + 1);
   const auto target = c.decisive ? decisive_parameters(c.spec, seed + 2) : random_parameters(c.spec, seed + 2);
-  const auto trainer = sequence_trainer_on(c.backend, c.spec, c.options);
+  const auto trainer = make_backend(c.device)->sequence_trainer(c.spec, c.options);
   trainer->set_parameters(online, target);
   SequenceBatch view = batch.view;
   const std::vector<float> zeros(batch.previous_reward.size());
@@ -103,14 +103,16 @@ TEST_CASE("torch: loss, priorities, gradients and one step of the recurrent upda
       if (bits % 5 == 0) c.options.burn_in = 0;
       cases.push_back(case_json(c, seed++, false));
       if (!gpu_usable() || bits % 4 != 0) continue;
-      c.backend = "cuda:0 fp32";
+      c.device = "cuda:0";
+      c.options = with(c.options, "fp32");
       c.tolerance = 1e-4;
       cases.push_back(case_json(c, seed++, false));
     }
   }
   if (gpu_usable()) {
     for (const std::string kernels : {"general", "auto"}) {
-      SequenceCase c{"R2D2", r2d2_network(), sequence_options(8), true, "cuda:0 bf16 " + kernels, 2e-2, 0.999, true};
+      const SequenceOptions options = with(sequence_options(8), "bf16", kernels);
+      SequenceCase c{"R2D2 " + kernels, r2d2_network(), options, true, "cuda:0", 2e-2, 0.999, true};
       c.options.burn_in = 2;
       c.options.unroll = 4;
       cases.push_back(case_json(c, seed++, false));

@@ -272,13 +272,12 @@ __device__ void apply_dense(const ApplyStep& args, int i) {
 }
 
 __global__ void __launch_bounds__(256) apply_kernel(const __grid_constant__ ApplyStep args) {
-  int block = static_cast<int>(blockIdx.x) - conv1_blocks - conv_blocks;
-  if (block >= 0) {
-    apply_dense(args, block * 256 + static_cast<int>(threadIdx.x));
+  const int block = static_cast<int>(blockIdx.x);
+  if (block >= conv1_blocks + conv_blocks) {
+    apply_dense(args, (block - conv1_blocks - conv_blocks) * 256 + static_cast<int>(threadIdx.x));
     return;
   }
   if (args.clock->finite == 0) return;
-  block = static_cast<int>(blockIdx.x);
   if (block < conv1_blocks) {
     apply_conv1(args, args.clock->scalars, block);
     return;

@@ -28,8 +28,8 @@ Child::Child(std::vector<std::string> arguments, const std::string& log, int on_
   }
   if (pid_ == 0) {
     // Only async-signal-safe calls from here on.
-    // Ctrl-C goes to the whole group, also in the moment before the new program has said that it ignores it.
-    ::signal(SIGINT, SIG_IGN);
+    // They go to the whole group, also in the moment before the new program has said that it ignores them.
+    for (const int number : requests_to_end) ::signal(number, SIG_IGN);
     prctl(PR_SET_PDEATHSIG, on_parent_death);
     if (getppid() != parent) _exit(1);  // it died before we could ask
     dup2(out, STDOUT_FILENO);

@@ -6,16 +6,21 @@
 
 #include <sys/types.h>
 
+#include <array>
+#include <csignal>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace qanat::cli {
 
+// What asks a process to end in good order. A terminal or a scheduler often sends them to all processes of a job.
+inline constexpr std::array requests_to_end{SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+
 class Child {
  public:
   // Throws SystemError when the process cannot be made. `log`: its standard output and error are appended there. It
-  // starts with SIGINT ignored, and inherits every file that is not closed on exec.
+  // starts with requests to end ignored, and inherits every file that is not closed on exec.
   Child(std::vector<std::string> arguments, const std::string& log, int on_parent_death);
   Child(Child&& other) noexcept;
   Child& operator=(Child&& other) noexcept;

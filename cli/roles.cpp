@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "cli/child.h"
 #include "cli/run_dir.h"
 #include "cli/summary.h"
 #include "cli/version.h"
@@ -33,8 +34,9 @@ void on_signal(int number) {
   all.which.compare_exchange_strong(none, number);
   if (number == SIGINT) all.interrupts.fetch_add(1);
   all.stop.store(true);
-  // Whoever asks a third time is not heard: something that is not ours hangs on the main thread.
-  if (all.asked.fetch_add(1) >= 2) _exit(128 + number);
+  // Whoever asks a third time is not heard: something that is not ours hangs on the main thread. A terminal that goes
+  // away says so by itself, often more than once.
+  if (number != SIGHUP && all.asked.fetch_add(1) >= 2) _exit(128 + number);
 }
 
 void on_orphaned(int) { signals().orphaned.store(true); }
@@ -48,6 +50,13 @@ void handle(int number, void (*handler)(int)) {
   action.sa_handler = handler;
   sigemptyset(&action.sa_mask);
   sigaction(number, &action, nullptr);
+}
+
+// What was ignored when we were started stays ignored: nohup and the background jobs of scripts rely on it.
+void handle_unless_ignored(int number, void (*handler)(int)) {
+  struct sigaction now = {};
+  sigaction(number, nullptr, &now);
+  if (now.sa_handler != SIG_IGN) handle(number, handler);
 }
 
 // What a role does when its supervisor dies: the head ends the run, the others follow it, all within orphan_limit.
@@ -161,7 +170,13 @@ Signals& signals() {
 }
 
 void install_signals(bool supervised) {
-  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) handle(number, supervised ? SIG_IGN : on_signal);
+  for (const int number : requests_to_end) {
+    if (supervised) {
+      handle(number, SIG_IGN);
+    } else {
+      handle_unless_ignored(number, on_signal);
+    }
+  }
   handle(orphaned_signal, on_orphaned);
   handle(SIGPIPE, SIG_IGN);
 }
@@ -169,7 +184,7 @@ void install_signals(bool supervised) {
 void exit_on_signals(int interrupted, int terminated) {
   interrupted_code = interrupted;
   terminated_code = terminated;
-  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) handle(number, on_signal_exit);
+  for (const int number : requests_to_end) handle_unless_ignored(number, on_signal_exit);
 }
 
 control::HeadOptions head_options(const RunConfig& config, const std::string& run_dir) {

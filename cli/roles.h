@@ -23,17 +23,19 @@ namespace qanat::cli {
 
 // Set by signals; see install_signals().
 struct Signals {
-  std::atomic<bool> stop{false};      // SIGTERM, SIGUSR1, SIGINT
+  std::atomic<bool> stop{false};      // one of requests_to_end came
   std::atomic<int> which{0};          // the first of them
-  std::atomic<int> asked{0};          // how many of them
+  std::atomic<int> asked{0};          // how many of them, SIGHUP apart
   std::atomic<int> interrupts{0};     // how many SIGINTs
   std::atomic<bool> orphaned{false};  // the parent died
 };
 [[nodiscard]] Signals& signals();
 // `supervised`: Ctrl-C and requests to end, which often go to all processes of a job at once, are the supervisor's
-// business, which ends the run in good order; its death is noticed.
+// business, which ends the run in good order; its death is noticed. Otherwise those that were ignored at the start stay
+// ignored.
 void install_signals(bool supervised);
-// From now on such a signal ends this process on the spot with `interrupted` (Ctrl-C) or `terminated`.
+// From now on such a signal, unless it is ignored, ends this process on the spot with `interrupted` (Ctrl-C) or
+// `terminated`.
 void exit_on_signals(int interrupted, int terminated);
 // What a supervised process is sent when its supervisor dies.
 constexpr int orphaned_signal = SIGUSR2;

@@ -8,6 +8,7 @@ Two tests run at a time. Each has a directory of its own, a bound on every wait,
 import concurrent.futures
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -45,6 +46,8 @@ def run(program, name, function):
 
 def main(program, *parts):
     program = os.path.abspath(program)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a background job would hand on what it ignores
+        signal.signal(number, signal.SIG_DFL)
     chosen = [(name, function) for name, function in tests() if not parts or any(part in name for part in parts)]
     if not chosen:
         sys.exit(f"no test has any of {parts} in its name")

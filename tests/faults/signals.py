@@ -1,4 +1,4 @@
-"""Ctrl-C, twice, and SIGTERM."""
+"""Ctrl-C, twice, SIGTERM, a terminal that goes away, and signals that are ignored."""
 
 import os
 import random
@@ -47,6 +47,34 @@ def test_sigterm_saves_and_asks_to_be_run_again(place):
     train = stopped(place, signal.SIGTERM, 85)
     check(train.run.summary()["stop_cause"] == "terminated", "stop_cause", train.run.summary()["stop_cause"])
     check_resumable(place, train)
+
+
+def test_a_terminal_that_goes_away_saves_too(place):
+    train = stopped(place, signal.SIGHUP, 85)
+    check(train.run.summary()["stop_cause"] == "terminated", "stop_cause", train.run.summary()["stop_cause"])
+    check(train.run.summary()["restarts"] == 0, "nobody was restarted")
+    check_resumable(place, train)
+
+
+def test_what_was_ignored_at_the_start_stays_ignored(place):
+    ignoring = place.path / "ignoring"  # as a script's background job ignores SIGINT, and nohup SIGHUP
+    ignoring.write_text(f"#!/bin/sh\ntrap '' INT TERM HUP\nexec {place.program} \"$@\"\n")
+    ignoring.chmod(0o755)
+    place.program = str(ignoring)
+    train = place.train(config="cartpole.yaml", sets=["stop.updates=1500", "stop.at_target_score=false",
+                                                      "evaluation.final_episodes=1000000", "actors.count=1"])
+    train.until_training()
+    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in ignored:
+        train.signal_group(number)
+    until(lambda: "evaluating" in train.err or train.ended(), 60, "the final evaluation")
+    check(not train.ended() and train.run.summary()["stop_cause"] == "updates", "it ended:", train.err)
+    for number in ignored:
+        train.signal_group(number)
+    time.sleep(0.3)
+    check(not train.ended(), "nor do they end the evaluation")
+    train.signal_group(signal.SIGUSR1)
+    train.expect(85, 5)
 
 
 def test_sigusr1_to_train_alone_is_the_same(place):

@@ -53,6 +53,22 @@ nn::NetworkSpec nature() {
   return nn::build_network(config, frame, 4, 255, 18);
 }
 
+// CartPole's: four numbers, two actions.
+nn::NetworkSpec mlp() {
+  nn::NetworkConfig config;
+  config.hidden = {256, 256};
+  const qanat::TensorSpec numbers{.name = "observation", .dtype = qanat::DType::f32, .shape = {4}};
+  return nn::build_network(config, numbers, 1, 1, 2);
+}
+
+// MinAtar breakout's.
+nn::NetworkSpec minatar() {
+  nn::NetworkConfig config;
+  config.preset = "minatar";
+  const qanat::TensorSpec planes{.name = "observation", .dtype = qanat::DType::u8, .shape = {4, 10, 10}};
+  return nn::build_network(config, planes, 1, 1, 3);
+}
+
 // Work of one sample's pass, counted from the description.
 struct Work {
   double forward_flops = 0;
@@ -98,19 +114,15 @@ class Batches {
  public:
   Batches(const nn::NetworkSpec& spec, std::int64_t size, std::size_t count) : spec_(spec), size_(size) {
     Rng rng(1);
-    // A sample of n = 3 and stack 4 names seven rows: its state's and its next state's share one.
-    const std::int64_t rows = 7 * size;
+    const std::int64_t rows = rows_a_sample() * size;
     for (std::size_t i = 0; i < count; ++i) {
       Batch batch;
       batch.rows.resize(static_cast<std::size_t>(rows) * spec.input.bytes());
-      for (std::size_t at = 0; at + 8 <= batch.rows.size(); at += 8) {
-        const std::uint64_t bits = rng.next();
-        std::memcpy(&batch.rows[at], &bits, 8);
-      }
+      fill(batch.rows, rng);
       for (std::int64_t b = 0; b < size; ++b) {
-        for (std::int64_t k = 0; k < 4; ++k) {
-          batch.state.push_back(static_cast<std::uint32_t>(7 * b + k));
-          batch.next.push_back(static_cast<std::uint32_t>(7 * b + 3 + k));
+        for (std::int64_t k = 0; k < spec_.stack; ++k) {
+          batch.state.push_back(static_cast<std::uint32_t>(rows_a_sample() * b + k));
+          batch.next.push_back(static_cast<std::uint32_t>(rows_a_sample() * b + n_step + k));
         }
         batch.action.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(spec.actions))));
         batch.returns.push_back(static_cast<float>(rng.normal()));
@@ -123,7 +135,7 @@ class Batches {
 
   nn::QBatch next(nn::QTrainer& trainer) {
     const Batch& b = batches_[turn_++ % batches_.size()];
-    const std::int64_t rows = 7 * size_;
+    const std::int64_t rows = rows_a_sample() * size_;
     const std::byte* data = b.rows.data();
     if (const auto wished = trainer.row_memory(b.rows.size()); !wished.empty()) {
       if (filled_.insert(wished.data()).second) std::copy(b.rows.begin(), b.rows.end(), wished.begin());
@@ -146,6 +158,25 @@ class Batches {
     std::vector<std::int32_t> action;
     std::vector<float> returns, bootstrap, weight;
   };
+  static constexpr std::int64_t n_step = 3;
+
+  // A sample names stack + n rows: those of its state and of its next state overlap.
+  std::int64_t rows_a_sample() const { return spec_.stack + n_step; }
+
+  void fill(std::vector<std::byte>& rows, Rng& rng) const {
+    if (spec_.input.dtype == qanat::DType::f32) {
+      for (std::size_t at = 0; at + 4 <= rows.size(); at += 4) {
+        const auto value = static_cast<float>(rng.normal());
+        std::memcpy(&rows[at], &value, 4);
+      }
+      return;
+    }
+    for (std::size_t at = 0; at + 8 <= rows.size(); at += 8) {
+      const std::uint64_t bits = rng.next();
+      std::memcpy(&rows[at], &bits, 8);
+    }
+  }
+
   const nn::NetworkSpec& spec_;
   std::int64_t size_;
   std::size_t turn_ = 0;
@@ -170,7 +201,8 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-Case bench_update(nn::Backend& backend, const nn::NetworkSpec& spec, std::int64_t size, const Settings& settings) {
+Case bench_update(nn::Backend& backend, const std::string& shape, const nn::NetworkSpec& spec, std::int64_t size,
+                  const Settings& settings) {
   using Clock = std::chrono::steady_clock;
   nn::TrainerOptions options{.batch = size,
                              .epsilon = 1e-3,
@@ -212,7 +244,7 @@ Case bench_update(nn::Backend& backend, const nn::NetworkSpec& spec, std::int64_
   const auto samples = static_cast<double>(size);
   // Three passes forward and one back; back, each activation and its gradient move once. Adam reads and writes
   // parameter and both moments, writes what products read, and reads a gradient that was written in bf16.
-  return {.name = text("update/nature/batch_", size),
+  return {.name = text("update/", shape, "/batch_", size),
           .device_ms = median(times),
           .wall_ms = wall,
           .samples = samples,
@@ -329,14 +361,15 @@ bool fast_enough(const std::vector<Case>& cases, const std::vector<PeerTime>& pe
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("The double-DQN update of the Nature network and the recurrent one of R2D2 on a GPU");
+  CLI::App app("The double-DQN update, of the Nature network and small ones, and the recurrent one of R2D2 on a GPU");
   Settings settings;
   app.add_flag("--json", settings.json, "One JSON object a line");
   app.add_option("--device", settings.device, "Backend")->capture_default_str();
   app.add_option("--precision", settings.precision, "auto, bf16, tf32 or fp32")->capture_default_str();
   app.add_option("--kernels", settings.kernels, "auto, general or fused")->capture_default_str();
   app.add_option("--batches", settings.batches, "Batch sizes")->delimiter(',')->capture_default_str();
-  app.add_option("--shapes", settings.shapes, "nature, r2d2 or both")->capture_default_str();
+  app.add_option("--shapes", settings.shapes, "Of nature, r2d2, mlp (4 inputs, 2 actions), minatar, by comma")
+      ->capture_default_str();
   app.add_option("--sequences", settings.sequences, "Sequences of the r2d2 shape")->capture_default_str();
   app.add_option("--updates", settings.updates, "Updates timed for each")->capture_default_str();
   app.add_option("--capture", settings.capture, "0: launch each kernel instead of replaying a graph, for profilers")
@@ -355,16 +388,17 @@ int run(int argc, char** argv) {
     std::cerr << report.gpus.front().name << ", driver for CUDA " << report.driver << ", cuDNN " << report.cudnn
               << ", cuBLASLt " << report.cublas << '\n';
   }
-  const nn::NetworkSpec spec = nature();
-  const bool feed_forward = settings.shapes.find("nature") != std::string::npos;
-  const bool recurrent = settings.shapes.find("r2d2") != std::string::npos;
+  const auto asked = [&](const char* shape) { return settings.shapes.find(shape) != std::string::npos; };
+  const bool recurrent = asked("r2d2");
   std::vector<Case> cases;
   const auto add = [&](const Case& made) {
     cases.push_back(made);
     print(made, settings);
   };
-  for (const std::int64_t batch : settings.batches) {
-    if (feed_forward) add(bench_update(*backend, spec, batch, settings));
+  for (const auto& [shape, make] : {std::pair{"nature", &nature}, {"mlp", &mlp}, {"minatar", &minatar}}) {
+    if (!asked(shape)) continue;
+    const nn::NetworkSpec spec = make();
+    for (const std::int64_t batch : settings.batches) add(bench_update(*backend, shape, spec, batch, settings));
   }
   if (recurrent) add(bench_recurrent(*backend, settings));
   if (settings.python.empty()) return 0;
@@ -377,7 +411,7 @@ int run(int argc, char** argv) {
     print_ratios(cases, times, settings.json);
     peers.insert(peers.end(), times.begin(), times.end());
   };
-  if (feed_forward) {
+  if (asked("nature")) {
     run_script("torch", "torch_peer.py");
     run_script("jax", "jax_peer.py");
   }

@@ -103,15 +103,7 @@ auto CudaOps<T>::activations(std::size_t buffer, std::int64_t samples, Holds hol
   if (buffer == 0 && holds == Holds::gradients) return {nullptr, width};  // nobody asks for the observation's
   const std::size_t element = holds_f32(buffer, holds) ? sizeof(float) : sizeof(T);
   memory_.emplace_back(static_cast<std::size_t>(width * samples) * element);
-  return {memory_.back().data(), width};
-}
-
-template <class T>
-auto CudaOps<T>::part(const Activations& whole, std::int64_t first, std::int64_t) const -> Activations {
-  // Of the observation, or of Q-values.
-  const bool observation = whole.width == layout_.width(0) && whole.width != layout_.width(plan_.q.buffer);
-  const std::size_t element = observation ? sizeof(T) : sizeof(float);
-  return {static_cast<std::byte*>(whole.data) + static_cast<std::size_t>(first * whole.width) * element, whole.width};
+  return {memory_.back().data(), width, element};
 }
 
 template <class T>

@@ -40,9 +40,16 @@ class CudaOps {
   struct Activations {
     void* data = nullptr;    // [samples][width] of T, or of f32 where the buffer holds a head's outputs
     std::int64_t width = 0;  // elements of one sample
+    std::size_t element_bytes = sizeof(T);
 
     T* at(const ViewLayout& view) const { return static_cast<T*>(data) + view.offset; }
     float* floats() const { return static_cast<float*>(data); }
+    // From sample `first` on. What has no memory stays without.
+    Activations from(std::int64_t first) const {
+      if (data == nullptr) return *this;
+      const auto skipped = static_cast<std::size_t>(first * width) * element_bytes;
+      return {static_cast<std::byte*>(data) + skipped, width, element_bytes};
+    }
   };
   struct Block {
     float* master = nullptr;  // [layout.block_size()]
@@ -67,7 +74,7 @@ class CudaOps {
 
   // Memory.
   Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
-  Activations part(const Activations& whole, std::int64_t first, std::int64_t samples) const;
+  Activations part(const Activations& whole, std::int64_t first, std::int64_t) const { return whole.from(first); }
   std::int64_t align(std::int64_t samples) const { return samples; }
   std::int64_t pass_size(std::int64_t) const { return options_.batch; }
   Block block();

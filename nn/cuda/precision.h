@@ -18,9 +18,10 @@ enum class Precision {
   fp32,  // all f32, no TF32 anywhere
 };
 
-// "bf16" | "tf32" | "fp32"; "auto" is bf16 for a network with convolutions and tf32 for others: those are no faster in
-// bf16, and three digits are too few for small observations (CartPole is not learned). Throws ConfigError for any other
-// word.
+// "bf16" | "tf32" | "fp32"; "auto" is bf16 for a network with convolutions and tf32 for others. Pixels are exact in
+// bf16, and convolutions are up to three times as fast in it; real numbers of any scale keep 11 bits rather than 8 in
+// tf32, which costs a small network's update a tenth to a third of its time (docs/benchmarks.md has the table). Throws
+// ConfigError for any other word.
 [[nodiscard]] Precision precision_of(std::string_view word, const NetworkSpec& spec);
 [[nodiscard]] const char* name_of(Precision precision);
 

@@ -55,12 +55,6 @@ auto CudaSequenceOps<T>::activations(std::size_t buffer, std::int64_t count, Hol
 }
 
 template <class T>
-auto CudaSequenceOps<T>::part(const Activations& whole, std::int64_t first, std::int64_t) const -> Activations {
-  if (whole.data == nullptr) return whole;
-  return {static_cast<T*>(whole.data) + first * whole.width, whole.width};
-}
-
-template <class T>
 auto CudaSequenceOps<T>::recurrence(const Step&) -> Recurrence {
   this->device_.use();
   recurrences_.push_back(lstm_.memory(recurrences_.empty()));
@@ -143,7 +137,7 @@ void CudaSequenceOps<T>::lstm_gradient(const Step& step, const Batch&, const Pas
                   .recurrent = gradients.master + layout.recurrent});
   if (!step.input_gradient) return;
   this->gradients_ = gradients;
-  this->finish_delta(step, part(pass.in, samples() - learnt(), learnt()), in_delta, learnt());
+  this->finish_delta(step, this->part(pass.in, samples() - learnt(), learnt()), in_delta, learnt());
 }
 
 template <class T>

@@ -38,8 +38,6 @@ class CudaSequenceOps : public CudaOps<T> {
 
   // The fused torso has no use for the buffers below its features.
   Activations activations(std::size_t buffer, std::int64_t samples, Holds holds);
-  // Of buffers up to the lstm's output.
-  Activations part(const Activations& whole, std::int64_t first, std::int64_t samples) const;
   // The first one is the trained network's.
   Recurrence recurrence(const Step& lstm);
 

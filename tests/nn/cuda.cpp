@@ -51,6 +51,59 @@ TEST_CASE("cuda: by itself a network with convolutions is computed in bf16, anot
   }
 }
 
+const std::pair<const char*, Bounds> rounded[] = {{"cuda:0 bf16 general", bf16}, {"cuda:0 tf32 general", tf32}};
+
+// Calls check(spec, options, online, target): every network, in batches of 1, 8 and 40, with double Q and without.
+template <class Parameters, class Check>
+void for_every_network(const Parameters& parameters, const Check& check) {
+  for (const auto& [name, spec] : networks()) {
+    for (const std::int64_t size : {1, 8, 40}) {
+      for (const bool double_q : {true, false}) {
+        CAPTURE(name, size, double_q);
+        TrainerOptions options{.batch = size};
+        options.td.double_q = double_q;
+        check(spec, options, parameters(spec, 26), parameters(spec, 27));
+      }
+    }
+  }
+}
+
+// Rewards of 0 leave nothing but Q-values in an error, the target network's among them. Of one sample's error little
+// may be left, so what rounding does is compared with the Q-values too.
+TEST_CASE("cuda: every network's td errors are those of the oracle in bf16 and tf32, of whichever network they are") {
+  NEEDS_GPU();
+  for_every_network(random_parameters, [](const NetworkSpec& spec, const TrainerOptions& options, const auto& online,
+                                          const auto& target) {
+    const auto batch = settled_batch(spec, options.batch, options.td.double_q ? online : target, 0.02, 25);
+    std::fill(batch->returns.begin(), batch->returns.end(), 0.0f);
+    const auto seen = [&](const char* where) { return one_update(where, spec, options, batch->view, online, target); };
+    const Seen wanted = seen("reference64");
+    const double q_size = size_of(wanted.q) / std::sqrt(static_cast<double>(spec.actions));
+    for (const auto& [backend, bounds] : rounded) {
+      CAPTURE(backend);
+      const auto errors = seen(backend).td_abs;
+      CHECK(relative_error(errors, wanted.td_abs) * size_of(wanted.td_abs) <
+            bounds.error * (size_of(wanted.td_abs) + q_size));
+    }
+  });
+}
+
+TEST_CASE("cuda: every network's outputs and gradients are those of the oracle in bf16 and tf32") {
+  NEEDS_GPU();
+  for_every_network(decisive_parameters, [](const NetworkSpec& spec, const TrainerOptions& options, const auto& online,
+                                            const auto& target) {
+    const auto batch = settled_batch(spec, options.batch, options.td.double_q ? online : target, 0.02, 25);
+    one_sided(*batch);
+    positive_rows(spec, *batch);
+    const auto seen = [&](const char* where) { return one_update(where, spec, options, batch->view, online, target); };
+    const Seen wanted = seen("reference64");
+    for (const auto& [backend, bounds] : rounded) {
+      CAPTURE(backend);
+      require_close(spec, seen(backend), wanted, bounds);
+    }
+  });
+}
+
 TEST_CASE("cuda: large batches agree with the processor in fp32") {
   NEEDS_GPU();
   const NetworkSpec spec = nature();

@@ -43,10 +43,36 @@ inline void settle_choices(const NetworkSpec& spec, RandomBatch& batch, std::spa
   if (settled * 4 < batch.action.size()) throw std::logic_error("a batch that does not test double Q");
 }
 
+// A batch with settled choices, the first of a row of seeds that gives one: of few samples none may be settled.
+inline std::unique_ptr<RandomBatch> settled_batch(const NetworkSpec& spec, std::int64_t size,
+                                                  std::span<const float> choosing, double gap, std::uint64_t seed) {
+  for (;; ++seed) {
+    Rng rng(seed);
+    auto batch = std::make_unique<RandomBatch>(spec, size, false, rng);
+    try {
+      settle_choices(spec, *batch, choosing, gap);
+      return batch;
+    } catch (const std::logic_error&) {
+      continue;
+    }
+  }
+}
+
 // Errors of one sign: else those of a stream whose features hardly differ between samples cancel, and what is left is
 // the rounding of Q.
 inline void one_sided(RandomBatch& batch) {
   for (float& value : batch.returns) value += 20;
+}
+
+// Real observations of one sign: else the gradients of a first layer's weights cancel over the samples.
+inline void positive_rows(const NetworkSpec& spec, RandomBatch& batch) {
+  if (spec.input.dtype != DType::f32) return;
+  for (std::size_t at = 0; at < batch.rows.size(); at += 4) {
+    float value = 0;
+    std::memcpy(&value, &batch.rows[at], 4);
+    value = std::abs(value);
+    std::memcpy(&batch.rows[at], &value, 4);
+  }
 }
 
 // Parameters whose relus do not hang on rounding either. A unit that rounding switches changes its gradient as a whole:

@@ -116,6 +116,10 @@ inline std::vector<NamedNetwork> networks() {
                  build_network(custom({relu(), layer_norm(), linear(12)}), rows_of(DType::f32, {7}), 1, 1, 2)});
 
   all.push_back({"head only, 40 actions", build_network(custom({}), rows_of(DType::u8, {11}), 1, 10, 40)});
+
+  NetworkConfig small;
+  small.hidden = {24, 16};
+  all.push_back({"mlp of four inputs and two actions", build_network(small, rows_of(DType::f32, {4}), 1, 1, 2)});
   return all;
 }
 
@@ -187,6 +191,13 @@ inline std::vector<float> random_parameters(const NetworkSpec& spec, std::uint64
     }
   }
   return parameters;
+}
+
+// Euclidean.
+inline double size_of(std::span<const float> values) {
+  double squares = 0;
+  for (const float value : values) squares += static_cast<double>(value) * value;
+  return std::sqrt(squares);
 }
 
 // |a - b| / |b|, Euclidean; NaN anywhere makes it NaN, which fails every comparison.

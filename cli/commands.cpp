@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <random>
 
+#include "cli/needs.h"
 #include "cli/run_config.h"
 #include "core/config_writer.h"
 #include "core/error.h"
@@ -26,6 +27,8 @@ void serve_environment(const std::vector<int>& descriptors) {
 
 void make_run_directory(const std::string& config_file, const std::string& run_dir) {
   auto config = load_run_config(config_file, {});
+  check_needs("head");
+  check_needs("head", config);
   if (config.seed < 0) config.seed = static_cast<std::int64_t>(std::random_device{}() & 0x7fffffffU);
   config.name = std::filesystem::path(run_dir).filename().string();
   make_directories(std::filesystem::path(run_dir).parent_path());

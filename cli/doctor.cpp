@@ -5,8 +5,10 @@
 #include <string>
 #include <thread>
 
+#include "cli/needs.h"
 #include "cli/version.h"
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/memory.h"
 #include "nn/backend.h"
 #include "nn/cuda_loader.h"
@@ -60,6 +62,9 @@ int doctor() {
   line("matrix units", obstacle.empty() ? "Intel AMX: actors compute images in bf16" : obstacle);
   const auto memory = available_memory();
   line("memory available", text(memory.bytes >> 20, " MiB"));
+  const auto descriptors = descriptor_limit();
+  line("descriptors",
+       text(descriptors, " (ulimit -Hn): enough for ", most_actors(descriptors, RunConfig()), " actors in a run"));
   line("ZeroMQ", wire::library_version());
   print_cuda(nn::find_cuda());
   const nn::ChosenDevice chosen = nn::choose_device("auto");

@@ -16,6 +16,7 @@
 #include "cli/train.h"
 #include "cli/version.h"
 #include "core/error.h"
+#include "core/limits.h"
 #include "envs/env_handle.h"
 
 namespace {
@@ -254,6 +255,7 @@ int guarded(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   on_exit(check_end, nullptr);
+  qanat::raise_limits();
   const int code = guarded(argc, argv);
   returned = true;
   return code;

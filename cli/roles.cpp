@@ -7,14 +7,18 @@
 #include <filesystem>
 
 #include "cli/child.h"
+#include "cli/needs.h"
 #include "cli/run_dir.h"
+#include "cli/socket_directory.h"
 #include "cli/summary.h"
 #include "cli/version.h"
 #include "control/fetch_config.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/limits.h"
 #include "core/metrics.h"
+#include "wire/accept.h"
 
 namespace qanat::cli {
 namespace {
@@ -62,8 +66,27 @@ void handle_unless_ignored(int number, void (*handler)(int)) {
 // What a role does when its supervisor dies: the head ends the run, the others follow it, all within orphan_limit.
 enum class Orphan { follows, ends_the_run };
 
+// Says, at most once a minute, that connections were refused.
+class RefusedConnections {
+ public:
+  void say(const Clock& clock, Logger& log) {
+    const auto all = wire::connections_refused();
+    if (all == said_ || clock.now() < next_) return;
+    log.warn("refused ", all - said_, " connections: ", descriptor_limit(),
+             " descriptors (ulimit -n) are all there are, ", descriptor_reserve(descriptor_limit()),
+             " of them for files");
+    said_ = all;
+    next_ = clock.now() + std::chrono::minutes(1);
+  }
+
+ private:
+  std::uint64_t said_ = 0;
+  Nanoseconds next_ = Nanoseconds::min();
+};
+
 // Steps the role until it is finished, or until an orphan's time is over.
-void drive(control::Role& role, const Clock& clock, Orphan orphan) {
+void drive(control::Role& role, const Clock& clock, Logger& log, Orphan orphan) {
+  RefusedConnections refused;
   auto& all = signals();
   std::optional<Nanoseconds> orphaned_at;
   bool asked = false;
@@ -79,6 +102,7 @@ void drive(control::Role& role, const Clock& clock, Orphan orphan) {
       }
       if (clock.now() - *orphaned_at > orphan_limit) throw RunError("the supervisor is gone");
     }
+    refused.say(clock, log);
     if (!role.step()) {
       const auto sockets = role.sockets();
       wire::wait(sockets, tick);
@@ -151,10 +175,12 @@ struct Joined {
 template <class Make>
 void run_role(const RoleOptions& options, wire::Role role, Make make) {
   install_signals(options.supervised);
+  check_needs(wire::name_of(role));
   Joined joined(options, std::string(wire::name_of(role)));
   try {
+    check_needs(wire::name_of(role), joined.config);
     const auto made = make(joined.parts(options, role));
-    drive(*made, joined.clock, Orphan::follows);
+    drive(*made, joined.clock, *joined.log, Orphan::follows);
     joined.log->info("done");
   } catch (const std::exception& error) {
     joined.log->error(error.what());
@@ -279,12 +305,14 @@ void remove_socket_directory(const std::vector<std::string>& bind) {
 
 void run_head(const HeadProcessOptions& options) {
   install_signals(options.supervised);
+  check_needs("head");
   const fs::path run_dir = options.run_dir;
   if (!fs::exists(run_dir / "config.yaml")) {
     throw ConfigError(text("no run in ", run_dir.string(), ": it has no config.yaml; begin one with --config FILE"));
   }
   const auto lock = options.supervised ? RunLock() : RunLock(run_dir);  // the supervisor's is inherited
   const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
+  check_needs("head", config);
   if (!options.supervised && !options.resume_from.empty()) learner::verify_checkpoint(options.resume_from);
   make_directories(run_dir / "logs");
   LogOptions logging;
@@ -300,6 +328,8 @@ void run_head(const HeadProcessOptions& options) {
     head.resume_from = options.resume_from;
     head.epoch = options.epoch;
     head.bind = options.bind;
+    head.most_actors = most_actors(descriptor_limit(), config);
+    log.info(descriptor_limit(), " descriptors (ulimit -n) suffice for ", head.most_actors, " actors and evaluators");
     const auto port = config.control.port == 0 ? std::string("*") : std::to_string(config.control.port);
     head.bind.push_back(text("tcp://", config.control.bind_host, ':', port));
     MetricsWriter metrics(run_dir);
@@ -315,7 +345,7 @@ void run_head(const HeadProcessOptions& options) {
     std::string addresses;
     for (const auto& address : role.addresses()) addresses += address + "\n";
     write_file_atomically(run_dir / "head.address", addresses);
-    drive(role, clock, Orphan::ends_the_run);
+    drive(role, clock, log, Orphan::ends_the_run);
     write_status(run_dir, role.status());
     if (signals().orphaned.load()) remove_socket_directory(options.bind);
     log.info("done");

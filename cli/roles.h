@@ -39,8 +39,6 @@ void install_signals(bool supervised);
 void exit_on_signals(int interrupted, int terminated);
 // What a supervised process is sent when its supervisor dies.
 constexpr int orphaned_signal = SIGUSR2;
-// Name of the directory of a run's ipc sockets, for mkdtemp.
-constexpr std::string_view socket_directory_pattern = "qanat-XXXXXX";
 
 // How a role finds its run and what it calls itself.
 struct RoleOptions {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "actors/environment.h"
+#include "cli/needs.h"
 #include "core/config_writer.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -40,6 +41,7 @@ std::uint64_t read_epoch(const fs::path& path) {
 // What can be known to be wrong is refused before anything is made or started. `weights`: where the run begins, a
 // file or a checkpoint's directory, or empty. Returns how the environment is set up.
 envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) {
+  check_needs_of_run(config);
   const auto environment = envs::make(config.env, 1);
   const auto schema = actors::schema_of(environment->spec());
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
@@ -123,6 +125,16 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
   if (checkpoint && !checkpoint->newer.empty()) run.warning = pass_over(*checkpoint);
 }
 
+// False: there is one. A place where none can be made is the user's to change.
+bool create_run_directory(const fs::path& runs_dir, const fs::path& path) {
+  try {
+    make_directories(runs_dir);
+    return create_directory_exclusively(path);
+  } catch (const SystemError& error) {
+    throw ConfigError(text(error.what(), "; --runs-dir names another place"));
+  }
+}
+
 }  // namespace
 
 RunLock::RunLock(const fs::path& run_dir) {
@@ -146,8 +158,7 @@ RunDirectory open_run(const TrainOptions& options) {
     run.environment = check_runnable(run.config, options.init_from);
     if (options.seed >= 0) run.config.seed = options.seed;
     if (run.config.seed < 0) run.config.seed = drawn_seed();
-    make_directories(options.runs_dir);
-    if (!create_directory_exclusively(run.path)) {
+    if (!create_run_directory(options.runs_dir, run.path)) {
       throw ConfigError(text("there is a run in ", run.path.string(),
                              " already; go on with it by --resume, or start another by --name NAME"));
     }

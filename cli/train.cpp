@@ -1,12 +1,9 @@
 #include "cli/train.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -18,6 +15,7 @@
 #include "cli/lockstep.h"
 #include "cli/roles.h"
 #include "cli/run_dir.h"
+#include "cli/socket_directory.h"
 #include "cli/summary.h"
 #include "control/head.h"
 #include "control/member.h"
@@ -56,31 +54,6 @@ constexpr Seconds leave_limit{10};
 
 // When nothing is left that could be saved, how long the processes may take to see that for themselves.
 constexpr Seconds nothing_to_save_limit{2};
-// A socket's path may have 107 bytes; the longest name in the directory is "supervisor-" and 20 digits.
-constexpr std::size_t longest_socket_directory = 107 - 32;
-
-// A directory for ipc sockets, gone afterwards: in TMPDIR, or in /tmp when that is too long for sockets.
-class SocketDirectory {
- public:
-  SocketDirectory() {
-    std::string pattern = (fs::temp_directory_path() / socket_directory_pattern).string();
-    if (pattern.size() > longest_socket_directory) pattern = text("/tmp/", socket_directory_pattern);
-    if (!mkdtemp(pattern.data()))
-      throw SystemError(text("cannot make a directory for sockets, ", pattern, ": ", std::strerror(errno)));
-    path_ = pattern;
-  }
-  ~SocketDirectory() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  SocketDirectory(const SocketDirectory&) = delete;
-  SocketDirectory& operator=(const SocketDirectory&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 struct Process {
   std::string role;
   std::int64_t index = 0;
@@ -120,9 +93,10 @@ std::string time_left(const RunConfig& config, const control::Member& member, do
 
 class Supervisor {
  public:
-  Supervisor(const TrainOptions& options, RunDirectory run)
+  Supervisor(const TrainOptions& options, RunDirectory run, const SocketDirectory& sockets)
       : options_(options),
         run_(std::move(run)),
+        sockets_(sockets),
         log_({.who = "train", .path = run_.path / "logs" / "train.log", .to_stderr = false}),
         started_(clock_.now()) {
     if (!run_.warning.empty()) log_.warn(run_.warning);
@@ -372,10 +346,10 @@ class Supervisor {
 
   const TrainOptions& options_;
   RunDirectory run_;
+  const SocketDirectory& sockets_;
   SteadyClock clock_;
   Logger log_;
   Nanoseconds started_;
-  SocketDirectory sockets_;
   wire::Context context_;
   std::optional<control::Member> member_;
   std::string address_;
@@ -393,8 +367,9 @@ class Supervisor {
 int train(const TrainOptions& options) {
   if (options.lockstep) return train_lockstep(options, open_run(options));
   install_signals(false);  // before the run has a directory, so that none is left half made
+  const SocketDirectory sockets;
   auto run = open_run(options);
-  return Supervisor(options, std::move(run)).run();
+  return Supervisor(options, std::move(run), sockets).run();
 }
 
 }  // namespace qanat::cli

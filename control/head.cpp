@@ -190,6 +190,11 @@ std::string Head::objection(const wire::Join& join) const {
   return {};
 }
 
+bool Head::full_for(wire::Role role) const {
+  if (role != wire::Role::actor && role != wire::Role::evaluate) return false;
+  return alive(wire::Role::actor) + alive(wire::Role::evaluate) >= options_.most_actors;
+}
+
 // The member's entry, alive: a new one, or the one it had.
 Head::Entry& Head::admit(const wire::Join& join) {
   if (auto* known = find(join.incarnation)) return *known;
@@ -224,6 +229,12 @@ void Head::on_join(const wire::Incoming& message) {
     return refuse(message.peer, "another process took its place");
   }
   if (const auto why = objection(join); !why.empty()) return refuse(message.peer, why);
+  const bool takes_a_place = !(known && known->info.state == MemberState::alive) && !holder(join.role, join.index);
+  if (takes_a_place && full_for(join.role)) {
+    return refuse(message.peer, text("the run has ", options_.most_actors,
+                                     " actors and evaluators, for as many its descriptors suffice; raise ulimit -n "
+                                     "where the head, the learner and the shards are started"));
+  }
   if (!join.schema.empty() && !schema_) {
     log_.info("environment: ", join.schema.front().describe());
     schema_ = join.schema.front();

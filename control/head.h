@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -34,6 +35,8 @@ struct HeadOptions {
   std::uint64_t epoch = 1;
   LedgerOptions ledger;
   std::int64_t expected_shards = 1;
+  // Actors and evaluators beyond these are refused by name: the run's processes have no descriptors for more.
+  std::uint64_t most_actors = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t stop_env_steps = 0;  // 0: never
   double stop_wall_seconds = 0;      // 0: never
   double wall_before = 0;            // seconds the run took before it was resumed
@@ -128,6 +131,7 @@ class Head : public Role {
   void write_metrics();
   [[nodiscard]] std::size_t actors_draining() const;
   [[nodiscard]] std::size_t alive(wire::Role role) const;
+  [[nodiscard]] bool full_for(wire::Role role) const;
   [[nodiscard]] std::int64_t free_index(wire::Role role) const;
   [[nodiscard]] Entry* find(std::uint64_t incarnation);
   // The alive member of that role and index, or null.

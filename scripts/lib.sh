@@ -19,9 +19,20 @@ die() {
 in_bundle() { [[ ! -f $root/CMakeLists.txt ]]; }
 qanat_binary() { if in_bundle; then echo "$root/bin/qanat"; else echo "$build_dir/qanat"; fi; }
 
+# Whether one may write where the build is, or make it.
+build_is_ours() {
+  local place=$build_dir.lock
+  while [[ ! -e $place ]]; do place=$(dirname "$place"); done
+  [[ -w $place ]]
+}
+
 # Runs qanat in the caller's directory; builds it first where that is possible.
 exec_qanat() {
-  in_bundle || "$root/scripts/build" qanat || exit
+  if ! in_bundle && [[ -x $(qanat_binary) ]] && ! build_is_ours; then
+    say "note: $(qanat_binary) is run as it was built: you may not write to $build_dir"
+  else
+    in_bundle || "$root/scripts/build" qanat || exit
+  fi
   exec "$(qanat_binary)" "$@"
 }
 

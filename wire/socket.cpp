@@ -147,7 +147,8 @@ Traffic& Traffic::operator+=(const Traffic& other) {
 }
 
 struct Context::Impl {
-  explicit Impl(int threads) : io_threads(threads), context(threads) {}
+  // As many sockets as a learner of the most shards (replay.shards) needs.
+  explicit Impl(int threads) : io_threads(threads), context(threads, 8192) {}
   int io_threads;
   zmq::context_t context;
 };

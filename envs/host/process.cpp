@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qanat::envs::host {
 namespace {
@@ -84,6 +85,7 @@ HostProcess::HostProcess(std::vector<std::string> arguments, std::function<void(
     dup2(nothing.get(), STDIN_FILENO);
     dup2(STDERR_FILENO, STDOUT_FILENO);  // what an environment prints belongs in the log
     for (const int fd : {file_.get(), to[0].get(), from[1].get()}) fcntl(fd, F_SETFD, 0);
+    restore_descriptor_limit();
     execvp(argv[0], argv.data());
     const int why = errno;
     [[maybe_unused]] const auto written = write(failure[1].get(), &why, sizeof why);

@@ -45,6 +45,29 @@ TEST_CASE("membership: many members join in one moment, and each gets an index o
   CHECK(std::count(seen.begin(), seen.end(), true) == 100);
 }
 
+TEST_CASE(
+    "membership: actors beyond what the descriptors suffice for are refused by name, others and the old are not") {
+  World world({.most_actors = 2});
+  world.join(wire::Role::evaluate);
+  auto& second = world.join(wire::Role::actor);
+  auto& third = world.add(wire::Role::actor);
+  third.step();
+  world.head->step();
+  try {
+    third.step();
+    FAIL("it should have been refused");
+  } catch (const ConfigError& error) {
+    INFO(error.what());
+    CHECK(contains(error.what(), "has 2 actors and evaluators"));
+    CHECK(contains(error.what(), "ulimit -n"));
+  }
+  world.kill(third);
+  world.join(wire::Role::replay);
+  second.leave("done");
+  world.settle();
+  world.join(wire::Role::actor);
+}
+
 TEST_CASE("membership: another environment than the run's is refused, and both are named") {
   World world;
   world.join(wire::Role::actor, {.schema = {catch_schema()}});

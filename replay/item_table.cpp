@@ -13,6 +13,7 @@ ItemTable::ItemTable(std::uint64_t slots) : steps_(slots), priorities_(slots), b
 
 void ItemTable::add(std::uint32_t slot, std::uint8_t steps, float priority) {
   assert(!has(slot) && steps > 0);
+  before_change(slot);
   steps_[slot] = steps;
   priorities_[slot] = priority;
   Block& block = blocks_[slot / block_slots];
@@ -27,6 +28,7 @@ void ItemTable::add(std::uint32_t slot, std::uint8_t steps, float priority) {
 
 void ItemTable::remove(std::uint32_t slot) {
   assert(has(slot));
+  before_change(slot);
   Block& block = blocks_[slot / block_slots];
   block.stale |= priorities_[slot] >= block.largest;
   --block.count;
@@ -37,6 +39,7 @@ void ItemTable::remove(std::uint32_t slot) {
 
 void ItemTable::set_priority(std::uint32_t slot, float priority) {
   assert(has(slot));
+  before_change(slot);
   Block& block = blocks_[slot / block_slots];
   if (priority >= block.largest) {
     block.largest = priority;
@@ -45,6 +48,20 @@ void ItemTable::set_priority(std::uint32_t slot, float priority) {
     block.stale |= priorities_[slot] >= block.largest;
   }
   priorities_[slot] = priority;
+}
+
+void ItemTable::keep_moment() {
+  const std::uint64_t slots = steps_.size();
+  kept_.emplace(Kept{LazyArray<std::uint8_t>(blocks_of(slots, group_slots)), LazyArray<std::uint8_t>(slots),
+                     LazyArray<float>(slots)});
+}
+
+void ItemTable::keep_group(std::uint64_t group) {
+  const std::uint64_t first = group * group_slots;
+  const std::uint64_t count = std::min<std::uint64_t>(group_slots, steps_.size() - first);
+  std::copy_n(steps_.data() + first, count, kept_->steps.data() + first);
+  std::copy_n(priorities_.data() + first, count, kept_->priorities.data() + first);
+  kept_->groups[group] = 1;
 }
 
 void ItemTable::refresh(std::size_t index) {

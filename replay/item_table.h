@@ -1,6 +1,7 @@
 // Which slots hold an item that may be drawn: its window length, its raw priority, and the largest of those.
 //
-// Thread-compatible: one owner.
+// What it held at one moment can be kept while it changes: of each group of slots a copy is made before the first
+// change. Thread-compatible: one owner.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,16 @@ class ItemTable {
   // The slots of the items with these ranks in slot order. ranks ascend, each < count(). Linear in slots / 1024.
   void at_ranks(std::span<const std::uint64_t> ranks, std::span<std::uint32_t> slots) const;
 
-  [[nodiscard]] std::span<const std::uint8_t> all_steps() const { return steps_.span(); }
-  [[nodiscard]] std::span<const float> all_priorities() const { return priorities_.span(); }
+  // This moment is kept, in place of one kept before; 5 bytes a slot at most, of those that change. Costs nothing now.
+  void keep_moment();
+  void forget_moment() { kept_.reset(); }
+  // steps() and priority() as they were at the moment kept.
+  [[nodiscard]] std::uint8_t steps_then(std::uint32_t slot) const {
+    return (was_kept(slot) ? kept_->steps : steps_)[slot];
+  }
+  [[nodiscard]] float priority_then(std::uint32_t slot) const {
+    return (was_kept(slot) ? kept_->priorities : priorities_)[slot];
+  }
 
   [[nodiscard]] std::uint64_t bytes() const;
   [[nodiscard]] static std::uint64_t predicted_bytes(std::uint64_t slots);
@@ -55,12 +64,26 @@ class ItemTable {
   };
   static constexpr float no_item = -1;
 
+  // Slots of which a copy is made together: small, since priorities change anywhere.
+  static constexpr std::uint64_t group_slots = 64;
+  struct Kept {
+    LazyArray<std::uint8_t> groups;  // 1: the two below hold this group
+    LazyArray<std::uint8_t> steps;
+    LazyArray<float> priorities;
+  };
+
   void refresh(std::size_t block);
+  void before_change(std::uint32_t slot) {
+    if (kept_ && !was_kept(slot)) keep_group(slot / group_slots);
+  }
+  [[nodiscard]] bool was_kept(std::uint32_t slot) const { return kept_->groups[slot / group_slots] != 0; }
+  void keep_group(std::uint64_t group);
 
   LazyArray<std::uint8_t> steps_;
   LazyArray<float> priorities_;  // 0 where there is no item
   std::vector<Block> blocks_;
   std::uint64_t count_ = 0;
+  std::optional<Kept> kept_;
 };
 
 }  // namespace qanat::replay

@@ -76,6 +76,13 @@ void RowStore::gather(std::size_t column, std::span<const std::uint32_t> slots, 
   }
 }
 
+void RowStore::copy_out(std::size_t column, std::uint64_t first, std::uint64_t rows, std::byte* out) const {
+  const std::size_t bytes = columns_[column].row_bytes;
+  const std::uint64_t run = std::min<std::uint64_t>(rows, capacity_ - slot_of(first));
+  std::memcpy(out, row(column, slot_of(first)), run * bytes);
+  std::memcpy(out + run * bytes, row(column, 0), (rows - run) * bytes);
+}
+
 void RowStore::restart_at(std::uint64_t position) {
   assert(resident() == 0);
   begin_ = position;

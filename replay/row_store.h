@@ -75,6 +75,9 @@ class RowStore {
   // One row after another into `out`, slots.size() * column_bytes(column) bytes.
   void gather(std::size_t column, std::span<const std::uint32_t> slots, std::byte* out) const;
 
+  // The rows at positions [first, first + rows), one after another into `out`. They lie in the ring still.
+  void copy_out(std::size_t column, std::uint64_t first, std::uint64_t rows, std::byte* out) const;
+
   // For loading: an empty store takes its first position, then rows with `append`. The first position may be any.
   void restart_at(std::uint64_t position);
 

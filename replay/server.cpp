@@ -58,15 +58,15 @@ bool ShardServer::step() {
     any = true;
   }
   any |= receive_inserts();
-  any |= apply_inserts();
+  bool served = apply_inserts();
   end_departed();
-  any |= serve_reads();
-  continue_save();
-  if (!saves_.empty()) any = true;
+  served |= serve_reads();
+  any |= served;
+  any |= continue_save(served);
   // Asks for what waits and for about as much again, so that a steady stream never waits for the round trip.
   member_.use(used_, used_ + pending_steps_ + 2 * largest_message_steps_, shard_->items());
   report();
-  if (member_.state() == RunState::ended && saves_.empty()) {
+  if (member_.state() == RunState::ended && !save_) {
     member_.leave(member_.stop_cause());
     finished_ = true;
   }
@@ -182,6 +182,7 @@ bool ShardServer::apply_inserts() {
     }
     const bool free = member_.state() >= RunState::closing;
     if (!free && used_ + steps_in(front) > member_.granted()) break;
+    if (shard_->snapshot_holds(front.head.chunks[front.next_chunk].rows)) break;
     auto& ack = acks[front.peer];
     ack.shard_incarnation = member_.incarnation();
     ack.acks.push_back(apply(front));

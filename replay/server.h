@@ -6,7 +6,9 @@
 // Acknowledgement: after a chunk is applied, with the next sequence number expected of its stream. What cannot be
 // applied is refused with the reason (nothing of the chunk is kept). A stream that ended (its actor was given up)
 // answers `refused` too, and the actor goes on with a new stream. Inserts that the ledger holds back may fill the shard
-// once over; more stays in the sockets. Checkpoints go into the run's directory and nowhere else.
+// once over; more stays in the sockets. Checkpoints go into the run's directory and nowhere else; a thread writes them,
+// so that a disk may take its time. Only rows that would be overwritten before they are saved wait for it: inserts are
+// then held.
 #pragma once
 
 #include <deque>
@@ -20,6 +22,7 @@
 
 #include "control/member.h"
 #include "control/role.h"
+#include "core/io_thread.h"
 #include "core/rng.h"
 #include "replay/config.h"
 #include "replay/sample_table.h"
@@ -52,7 +55,7 @@ class ShardServer : public control::Role {
 
   [[nodiscard]] const Shard* shard() const { return shard_ ? &*shard_ : nullptr; }
   // Lockstep: nothing is held or being saved.
-  [[nodiscard]] bool quiet() const { return pending_.empty() && saves_.empty(); }
+  [[nodiscard]] bool quiet() const { return pending_.empty() && !save_; }
   // Lockstep: this role's part of a checkpoint, at once.
   [[nodiscard]] std::vector<WrittenFile> save(const std::filesystem::path& directory);
 
@@ -65,9 +68,15 @@ class ShardServer : public control::Role {
     std::size_t next_chunk = 0;
     std::uint64_t next_row = 0;  // rows of the chunks before, in each column
   };
+  // A checkpoint's part on its way to the disk, by a thread of its own: one at a time.
   struct Save {
+    Save(std::string asked_by, std::string directory);
+
     std::string peer;
-    wire::SaveReply reply;  // once all is written
+    std::string directory;
+    std::unique_ptr<WrittenFile> random_numbers = std::make_unique<WrittenFile>();
+    Nanoseconds copy_again{Nanoseconds::min()};  // rows are not copied before, while others are served
+    IoThread disk;
   };
 
   void build();
@@ -82,8 +91,11 @@ class ShardServer : public control::Role {
   bool serve_reads();
   void serve_sample(const wire::Incoming& message);
   void serve_priorities(const wire::Incoming& message);
-  [[nodiscard]] WrittenFile begin_save(const std::filesystem::path& directory);
-  void continue_save();
+  void serve_save(const wire::Incoming& message);
+  void begin_save(const std::string& peer, const std::string& directory);
+  // `served`: in this step others were, who come first. True when it did something.
+  bool continue_save(bool served);
+  void end_save(const std::string& error, std::vector<WrittenFile> files);
   [[nodiscard]] std::filesystem::path part(const std::filesystem::path& directory) const;
   [[nodiscard]] wire::SampleReply state_reply(const wire::SampleRequest& request);
   void report();
@@ -106,7 +118,7 @@ class ShardServer : public control::Role {
   std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
   float other_shards_max_ = -1;
   std::uint64_t refused_ = 0;
-  std::deque<Save> saves_;
+  std::optional<Save> save_;
   bool finished_ = false;
 
   Nanoseconds measured_;

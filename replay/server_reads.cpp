@@ -1,23 +1,12 @@
-// ShardServer: what the learner asks for on the sample service: draws, new priorities, checkpoints.
+// ShardServer: what the learner asks for on the sample service: draws and new priorities.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "core/bytes.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "replay/server.h"
 
 namespace qanat::replay {
-namespace {
-
-namespace fs = std::filesystem;
-
-// Bytes of a running snapshot written between two rounds of serving.
-constexpr std::uint64_t snapshot_slice = 4 << 20;
-
-}  // namespace
-
 bool ShardServer::serve_reads() {
   bool any = false;
   for (const auto& message : reads_.receive_all()) {
@@ -30,19 +19,9 @@ bool ShardServer::serve_reads() {
         case wire::MessageType::priority_update:
           serve_priorities(message);
           break;
-        case wire::MessageType::save_request: {
-          const auto request = wire::decode<wire::SaveRequest>(message);
-          if (request.epoch != member_.epoch()) throw InputError(text("a checkpoint of epoch ", request.epoch));
-          if (!within_run(request.directory)) {
-            auto answer = wire::encode(wire::SaveReply{request.directory, "it is not within the run's directory", {}});
-            (void)reads_.send_to(message.peer, answer);
-            throw InputError(
-                text("a checkpoint into ", request.directory, ", which is not within the run's directory"));
-          }
-          saves_.push_back({message.peer, {request.directory, {}, {}}});
-          continue_save();  // now: what comes after this message must not be in it
+        case wire::MessageType::save_request:
+          serve_save(message);
           break;
-        }
         default:
           throw InputError(text("type ", message.type, " is not for a shard"));
       }
@@ -130,49 +109,6 @@ void ShardServer::serve_priorities(const wire::Incoming& message) {
   for (std::size_t i = 0; i < count; ++i) handles[i] = {index, slots[i], generations[i]};
   const auto result = shard_->update_priorities(handles, priorities);
   if (result.refused > 0) log_.warn(result.refused, " of ", count, " new priorities were not finite and >= 0: refused");
-}
-
-// A checkpoint goes into the run's directory, whoever asks: nobody writes elsewhere by our hand.
-bool ShardServer::within_run(const fs::path& directory) const {
-  const auto run_dir = fs::path(member_.welcome().run_dir).lexically_normal();
-  const auto within = directory.lexically_normal().lexically_relative(run_dir);
-  return !within.empty() && *within.begin() != "..";
-}
-
-fs::path ShardServer::part(const fs::path& directory) const {
-  return directory / text("shard-", member_.welcome().index, ".bin");
-}
-
-WrittenFile ShardServer::begin_save(const fs::path& directory) {
-  make_directories(directory);
-  ByteWriter state;
-  state.put(rng_.state());
-  auto written = write_file_atomically(directory / text("shard-", member_.welcome().index, ".rng"), state.bytes());
-  shard_->begin_snapshot(part(directory));
-  return written;
-}
-
-std::vector<WrittenFile> ShardServer::save(const fs::path& directory) {
-  const auto random_numbers = begin_save(directory);
-  std::optional<WrittenFile> snapshot;
-  while (!snapshot) snapshot = shard_->snapshot_some(snapshot_slice);
-  return {random_numbers, *snapshot};
-}
-
-void ShardServer::continue_save() {
-  if (saves_.empty()) return;
-  auto& [peer, reply] = saves_.front();
-  try {
-    if (!shard_->snapshot_running()) reply.files = {begin_save(reply.directory)};
-    const auto snapshot = shard_->snapshot_some(snapshot_slice);
-    if (!snapshot) return;
-    reply.files.push_back(*snapshot);
-  } catch (const Error& error) {
-    reply.error = error.what();
-  }
-  auto answer = wire::encode(reply);
-  (void)reads_.send_to(peer, answer);
-  saves_.pop_front();
 }
 
 }  // namespace qanat::replay

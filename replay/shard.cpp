@@ -104,22 +104,32 @@ UpdateResult Shard::update_priorities(std::span<const Handle> handles, std::span
   return result;
 }
 
-void Shard::begin_snapshot(const std::filesystem::path& path) {
+void Shard::begin_snapshot(const std::filesystem::path& path, IoThread& disk) {
   snapshot_.reset();
-  snapshot_ = std::make_unique<Snapshot>(*this, path);
+  auto snapshot = std::make_unique<Snapshot>(*this, path, disk);
+  items_.keep_moment();
+  snapshot_ = std::move(snapshot);
 }
 
 std::optional<WrittenFile> Shard::snapshot_some(std::uint64_t max_bytes) {
   assert(snapshot_);
+  const auto end = [&] {
+    snapshot_.reset();
+    items_.forget_moment();
+  };
   try {
     auto written = snapshot_->write_some(*this, max_bytes);
-    if (written) snapshot_.reset();
+    if (written) end();
     return written;
   } catch (...) {
-    snapshot_.reset();
+    end();
     throw;
   }
 }
+
+bool Shard::snapshot_copied() const { return snapshot_ && snapshot_->copied(); }
+
+bool Shard::snapshot_holds(std::uint64_t rows) const { return snapshot_ && snapshot_->holds(*this, rows); }
 
 void Shard::load(const std::filesystem::path& path, std::uint64_t generation_floor) {
   Shard fresh(options_, schema_);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/files.h"
+#include "core/io_thread.h"
 #include "core/rng.h"
 #include "replay/item_table.h"
 #include "replay/row_store.h"
@@ -150,15 +151,21 @@ class Shard {
   };
   [[nodiscard]] std::optional<Item> item(const StreamId& stream, std::uint64_t row) const;
 
-  // Saving, in slices between which everything else may go on: the file holds the state of this very moment. The
-  // priorities are copied now (5 bytes a row of capacity, kept until the end), rows are written slice by slice, or just
-  // before they are overwritten. An unfinished snapshot of before is given up; its file never appears.
-  void begin_snapshot(const std::filesystem::path& path);
-  // Writes about `max_bytes`; the file when it is complete, flushed and in its place, and there is nothing more to do.
-  // Throws SystemError when this or a write during an insert failed; the snapshot is then given up. Precondition:
+  // Saving, in slices between which everything else may go on: the file holds the state of this very moment. Rows are
+  // copied slice by slice, or just before they are overwritten, and written by `disk`, which must outlive the snapshot
+  // and have nothing else to do after; of the items' steps and priorities a copy is kept as they change (5 bytes a row
+  // at most). An unfinished snapshot of before is given up; its file never appears.
+  void begin_snapshot(const std::filesystem::path& path, IoThread& disk);
+  // Copies about `max_bytes`, less when the disk is full() of work. The file when it is complete, flushed and in its
+  // place, and there is nothing more to do. Throws what the disk threw; the snapshot is then given up. Precondition:
   // snapshot_running().
   [[nodiscard]] std::optional<WrittenFile> snapshot_some(std::uint64_t max_bytes);
   [[nodiscard]] bool snapshot_running() const { return snapshot_ != nullptr; }
+  // All rows of the running snapshot are copied: only the disk has still to do.
+  [[nodiscard]] bool snapshot_copied() const;
+  // A chunk of so many rows would overwrite rows that are not saved yet, while the disk is full() of work. Inserted all
+  // the same it would make more of it wait in memory.
+  [[nodiscard]] bool snapshot_holds(std::uint64_t rows) const;
 
   // Becomes what was saved. Capacity, stack, n_step and schema must be as they were; alpha, selector and shard index
   // are this shard's own, and leaves are made anew. Handles of the saved shard are stale here: every generation is at
@@ -210,7 +217,7 @@ class Shard {
 };
 
 // What a shard of these options reserves, within a percent; streams' bookkeeping (64 bytes each) and a running snapshot
-// (5 bytes a row) come on top. Throws as the constructor does.
+// (up to 5 bytes a row, and what its disk may hold) come on top. Throws as the constructor does.
 [[nodiscard]] std::uint64_t predicted_bytes(const ShardOptions& options, const Schema& schema);
 
 }  // namespace qanat::replay

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <span>
 
 #include "core/bytes.h"
 #include "core/checksum.h"
+#include "core/error.h"
 #include "replay/snapshot_format.h"
 
 namespace qanat::replay {
@@ -32,13 +35,22 @@ void put_stream(ByteWriter& out, std::uint32_t index, const Stream& stream) {
 
 }  // namespace
 
-Snapshot::Snapshot(const Shard& shard, const std::filesystem::path& path)
-    : file_(path),
+// What the disk's jobs work on. They hold it together, so that the last of them removes the file of a snapshot that was
+// given up, not the shard, which has no time for it.
+struct Snapshot::Output {
+  std::filesystem::path path;
+  std::optional<AtomicFile> file;
+  WrittenFile written;
+  std::atomic<bool> given_up = false;
+};
+
+Snapshot::Snapshot(const Shard& shard, std::filesystem::path path, IoThread& disk)
+    : output_(std::make_shared<Output>()),
+      disk_(disk),
       cursor_(shard.rows_.begin_position()),
       end_(shard.rows_.end_position()),
-      block_rows_(snapshot_block_rows(shard.schema_)),
-      steps_(shard.items_.all_steps().begin(), shard.items_.all_steps().end()),
-      priorities_(shard.items_.all_priorities().begin(), shard.items_.all_priorities().end()) {
+      block_rows_(snapshot_block_rows(shard.schema_)) {
+  output_->path = std::move(path);
   ByteWriter head;
   head.put(snapshot_magic);
   head.put(snapshot_version);
@@ -52,7 +64,7 @@ Snapshot::Snapshot(const Shard& shard, const std::filesystem::path& path)
   head.put(cursor_);
   head.put(end_);
   head.put(shard.next_generation());
-  write_section(head.bytes());
+  give_section(head.take());
 
   ByteWriter streams;
   streams.put<std::uint64_t>(shard.streams_.size());
@@ -66,55 +78,98 @@ Snapshot::Snapshot(const Shard& shard, const std::filesystem::path& path)
     streams.put(stream.id.slot);
     streams.put(stream.next_sequence);
   }
-  write_section(streams.bytes());
+  give_section(streams.take());
 }
 
-void Snapshot::write_section(std::span<const std::byte> payload) {
-  const std::array<std::uint64_t, 2> front = {payload.size(), checksum(payload)};
-  file_.write(std::as_bytes(std::span(front)));
-  file_.write(payload);
+Snapshot::~Snapshot() { output_->given_up = true; }
+
+void Snapshot::give_section(std::vector<std::byte> payload) {
+  const auto owner = std::make_shared<const std::vector<std::byte>>(std::move(payload));
+  give_section(*owner, owner);
 }
 
-// Writes the next block and moves the cursor. Returns its bytes.
-std::uint64_t Snapshot::write_block(const Shard& shard) {
+void Snapshot::give_section(std::span<const std::byte> payload, std::shared_ptr<const void> owner) {
+  disk_.give(
+      [output = output_, payload, owner = std::move(owner)] {
+        if (output->given_up) return;
+        try {
+          if (!output->file) output->file.emplace(output->path);
+          const std::array<std::uint64_t, 2> front = {payload.size(), checksum(payload)};
+          output->file->write(std::as_bytes(std::span(front)));
+          output->file->write(payload);
+        } catch (...) {
+          output->file.reset();
+          throw;
+        }
+      },
+      payload.size());
+}
+
+// Copies the next block and moves the cursor. Returns its bytes.
+std::uint64_t Snapshot::copy_block(const Shard& shard) {
   const std::uint64_t rows = std::min(block_rows_, end_ - cursor_);
-  std::vector<std::uint32_t> slots(rows);
-  std::vector<std::byte> payload(rows * snapshot_row_bytes(shard.schema_));
-  std::byte* out = payload.data();
-  const auto put = [&out](auto value) {
-    std::memcpy(out, &value, sizeof value);
-    out += sizeof value;
+  const std::uint64_t bytes = rows * snapshot_row_bytes(shard.schema_);
+  const auto payload = std::make_shared_for_overwrite<std::byte[]>(bytes);
+  std::byte* out = payload.get();
+  const auto put = [&](auto of_slot) {
+    for (std::uint64_t i = 0; i < rows; ++i) {
+      const auto value = of_slot(shard.rows_.slot_of(cursor_ + i));
+      std::memcpy(out, &value, sizeof value);
+      out += sizeof value;
+    }
   };
-  for (std::uint64_t i = 0; i < rows; ++i) slots[i] = shard.rows_.slot_of(cursor_ + i);
-  for (const std::uint32_t slot : slots) put(steps_[slot]);
-  for (const std::uint32_t slot : slots) put(priorities_[slot]);
-  for (const std::uint32_t slot : slots) put(shard.rows_.stream(slot));
+  put([&](std::uint32_t slot) { return shard.items_.steps_then(slot); });
+  put([&](std::uint32_t slot) { return shard.items_.priority_then(slot); });
+  put([&](std::uint32_t slot) { return shard.rows_.stream(slot); });
   for (std::size_t c = 0; c < shard.rows_.column_count(); ++c) {
-    shard.rows_.gather(c, slots, out);
+    shard.rows_.copy_out(c, cursor_, rows, out);
     out += rows * shard.rows_.column_bytes(c);
   }
-  write_section(payload);
+  give_section({payload.get(), bytes}, payload);
   cursor_ += rows;
-  return payload.size();
+  return bytes;
 }
 
 std::optional<WrittenFile> Snapshot::write_some(const Shard& shard, std::uint64_t max_bytes) {
   if (failure_) std::rethrow_exception(failure_);
-  std::uint64_t written = 0;
-  while (cursor_ < end_) {
-    written += write_block(shard);
-    if (written >= max_bytes && cursor_ < end_) return std::nullopt;
+  for (std::uint64_t done = 0; done < max_bytes && !copied() && !disk_.full();) done += copy_block(shard);
+  if (copied() && !committed_) {
+    committed_ = true;
+    disk_.give([output = output_] {
+      if (output->given_up) return;
+      try {
+        output->written = output->file->commit();
+      } catch (...) {
+        output->file.reset();
+        throw;
+      }
+      output->file.reset();
+    });
   }
-  return file_.commit();
+  if (!disk_.idle() || !committed_) return std::nullopt;
+  return output_->written;
+}
+
+std::uint64_t Snapshot::must_reach(const Shard& shard, std::uint64_t rows) const {
+  const std::uint64_t end = shard.rows_.end_position() + rows;
+  const std::uint64_t overwritten = end > shard.rows_.capacity() ? end - shard.rows_.capacity() : 0;
+  return std::min(overwritten, end_);
 }
 
 void Snapshot::save_before_overwrite(const Shard& shard, std::uint64_t rows) noexcept {
-  const std::uint64_t end = shard.rows_.end_position() + rows;
-  const std::uint64_t overwritten = end > shard.rows_.capacity() ? end - shard.rows_.capacity() : 0;
   try {
-    while (!failure_ && cursor_ < std::min(overwritten, end_)) write_block(shard);
+    while (!failure_ && cursor_ < must_reach(shard, rows)) copy_block(shard);
   } catch (...) {
     failure_ = std::current_exception();
+  }
+}
+
+bool Snapshot::holds(const Shard& shard, std::uint64_t rows) const {
+  if (failure_ || cursor_ >= must_reach(shard, rows)) return false;
+  try {
+    return disk_.full();
+  } catch (const Error&) {
+    return false;  // it failed: write_some says so
   }
 }
 

@@ -14,10 +14,13 @@ using namespace qanat::test;
 
 namespace {
 
+// More than a test's shard holds.
+constexpr std::uint64_t plenty = 64 << 20;
+
 void save(Shard& shard, const std::filesystem::path& path) {
-  shard.begin_snapshot(path);
-  while (!shard.snapshot_some(1)) {
-  }
+  IoThread disk("disk", plenty);
+  shard.begin_snapshot(path, disk);
+  while (!shard.snapshot_some(plenty)) disk.finish();
 }
 
 void overwrite(const std::filesystem::path& path, std::span<const std::byte> bytes) {
@@ -84,18 +87,21 @@ TEST_CASE("snapshot: holds the moment it began, though inserts, updates and evic
   Driver at_marker = driver;
   const Counters counters = shard.counters();
   const std::uint64_t mass = shard.mass();
-  shard.begin_snapshot(folder.path / "replay");
+  IoThread disk("disk", plenty);
+  shard.begin_snapshot(folder.path / "replay", disk);
   bool written = false;
-  while (chunks_a_slice == 0 && !written) written = shard.snapshot_some(1).has_value();
+  const auto some = [&] {
+    written = shard.snapshot_some(1).has_value();
+    disk.finish();
+  };
+  while (chunks_a_slice == 0 && !written) some();
   int chunks = 0;
   for (; shard.counters().evicted_rows < counters.evicted_rows + 2 * options.capacity_rows; ++chunks) {
     driver.send_unchecked(shard);
     driver.update_unchecked(shard);
-    if (!written && chunks % chunks_a_slice == chunks_a_slice - 1) {
-      written = shard.snapshot_some(1).has_value();
-    }
+    if (!written && chunks % chunks_a_slice == chunks_a_slice - 1) some();
   }
-  while (!written) written = shard.snapshot_some(1).has_value();
+  while (!written) some();
   REQUIRE_FALSE(shard.snapshot_running());
   Shard loaded(options, witness_schema(4096));
   loaded.load(folder.path / "replay", 0);
@@ -187,15 +193,23 @@ TEST_CASE("snapshot: one that is given up leaves no file") {
   const TemporaryFolder folder;
   const ShardOptions options = options_of(1, 1, 100);
   {
+    IoThread disk("disk", plenty);
     Shard shard(options, witness_schema());
     Driver driver = driven(shard, options, 16, 100);
-    shard.begin_snapshot(folder.path / "first");
-    shard.begin_snapshot(folder.path / "second");
+    shard.begin_snapshot(folder.path / "first", disk);
+    shard.begin_snapshot(folder.path / "second", disk);
     driver.event(shard);
   }
   CHECK(std::filesystem::is_empty(folder.path));
-  Shard shard(options, witness_schema());
-  CHECK_THROWS_AS(shard.begin_snapshot(folder.path / "no" / "folder"), SystemError);
+}
+
+TEST_CASE("snapshot: a file that cannot be made fails it at the next slice") {
+  const TemporaryFolder folder;
+  IoThread disk("disk", plenty);
+  Shard shard(options_of(1, 1, 100), witness_schema());
+  shard.begin_snapshot(folder.path / "no" / "folder", disk);
+  CHECK_THROWS_AS(disk.finish(), SystemError);
+  CHECK_THROWS_WITH(shard.snapshot_some(1), Catch::Contains("cannot create"));
   CHECK_FALSE(shard.snapshot_running());
 }
 
@@ -205,7 +219,8 @@ TEST_CASE("snapshot: a disk that fails while an insert saves rows fails the snap
   Shard shard(options, witness_schema(4096));
   Driver driver(options, 18);
   while (shard.counters().evicted_rows == 0) driver.event(shard);
-  shard.begin_snapshot(folder.path / "replay");
+  IoThread disk("disk", plenty);
+  shard.begin_snapshot(folder.path / "replay", disk);
   // Files may not grow beyond 64 KiB for a while: the first block does not fit.
   const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
@@ -214,6 +229,7 @@ TEST_CASE("snapshot: a disk that fails while an insert saves rows fails the snap
   small.rlim_cur = 65'536;
   REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
   for (int i = 0; i < 200; ++i) driver.event(shard);
+  CHECK_THROWS_AS(disk.finish(), SystemError);
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, ignored);
   driver.compare(shard);

@@ -68,6 +68,7 @@ class Stretch {
 
   // Returns where the checkpoint lies.
   fs::path save(const fs::path& directory) {
+    make_directories(directory);
     auto files = learner_->save(directory);
     for (auto& shard : shards_) {
       for (auto& file : shard->save(directory)) files.push_back(std::move(file));

@@ -4,6 +4,7 @@
 
 #include "cli/version.h"
 #include "core/files.h"
+#include "core/utf8.h"
 
 namespace qanat::cli {
 namespace {
@@ -26,6 +27,7 @@ void write_status(const std::filesystem::path& run_dir, const control::HeadStatu
   json["env_restarts"] = status.env_restarts;
   json["wall_seconds"] = status.wall_seconds;
   json["checkpoint"] = status.checkpoint;
+  json["save_error"] = to_utf8(status.save_error);
   for (const auto& [name, value] : status.metrics) json["metrics"][name] = value;
   json["processes"] = nlohmann::ordered_json::array();
   for (const auto& member : status.members) {
@@ -78,6 +80,7 @@ std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome
   json["env_restarts"] = status.value("env_restarts", 0);
   json["epoch"] = status.value("epoch", 0);
   json["checkpoint"] = status.value("checkpoint", std::string());
+  json["save_error"] = status.value("save_error", std::string());
   json["metrics"] = status.value("metrics", nlohmann::ordered_json::object());
   json["processes"] = status.value("processes", nlohmann::ordered_json::array());
   auto out = json.dump(2) + "\n";

@@ -10,6 +10,7 @@
 namespace qanat::control {
 namespace {
 
+namespace fs = std::filesystem;
 using wire::MemberState;
 using wire::RunState;
 
@@ -114,26 +115,41 @@ void Head::handle(const wire::Incoming& message) {
   }
 }
 
+// Who asks again has not heard the answer, and gets the same one: what a checkpoint may already list is not written
+// once more.
 void Head::on_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
+  std::error_code unknown;
+  const bool again = saved_ && saved_->directory == request.directory && saved_->error.empty() &&
+                     fs::exists(fs::path(request.directory) / "head.bin", unknown);
+  auto reply = again ? *saved_ : save_into(request);
+  auto answer = wire::encode(reply);
+  (void)socket_.send_to(message.peer, answer);
+  saved_ = std::move(reply);
+}
+
+wire::SaveReply Head::save_into(const wire::SaveRequest& request) const {
   wire::SaveReply reply{request.directory, {}, {}};
-  const auto run_dir = std::filesystem::path(options_.run_dir).lexically_normal();
-  const auto within = std::filesystem::path(request.directory).lexically_normal().lexically_relative(run_dir);
+  const fs::path directory = request.directory;
+  const auto run_dir = fs::path(options_.run_dir).lexically_normal();
+  const auto within = directory.lexically_normal().lexically_relative(run_dir);
+  std::error_code unknown;
   if (request.epoch != epoch_) {
     reply.error = text("asked in epoch ", request.epoch, "; it is ", epoch_);
   } else if (within.empty() || *within.begin() == "..") {
     reply.error = text(request.directory, " is not within the run's directory, ", options_.run_dir);
+  } else if (fs::exists(directory / "manifest.json", unknown)) {
+    reply.error = text(request.directory, " is complete: nothing is written into it any more");
   } else {
     ByteWriter state;
     save(state);
     try {
-      reply.files = {write_file_atomically(std::filesystem::path(request.directory) / "head.bin", state.bytes())};
+      reply.files = {write_file_atomically(directory / "head.bin", state.bytes())};
     } catch (const SystemError& error) {
       reply.error = error.what();
     }
   }
-  auto answer = wire::encode(reply);
-  (void)socket_.send_to(message.peer, answer);
+  return reply;
 }
 
 // The log says it at most once a second: a broken peer must not fill the disk.
@@ -287,6 +303,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
       if (episodes_.size() > episodes_in_mean) episodes_.pop_front();
     }
     if (!beat.checkpoint.empty()) checkpoint_ = beat.checkpoint;
+    if (entry->info.role == wire::Role::learner) save_error_ = beat.save_error;
     if (!beat.stop_cause.empty() && state_ < RunState::draining) request_stop(beat.stop_cause);
   }
   reply.epoch = epoch_;
@@ -300,7 +317,10 @@ void Head::on_heartbeat(const wire::Incoming& message) {
   if (!beat.has_schema && schema_) reply.schema.push_back(*schema_);
   reply.env_steps = ledger_.inserted_total();
   reply.updates = updates();
-  if (entry && entry->info.role == wire::Role::supervisor) reply.metrics = status().metrics;
+  if (entry && entry->info.role == wire::Role::supervisor) {
+    reply.metrics = status().metrics;
+    reply.save_error = save_error_;
+  }
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
 }
@@ -481,7 +501,10 @@ std::optional<double> Head::last_value(std::string_view name) const {
   return sum;
 }
 
-std::uint64_t Head::updates() const { return as_count(last_value("updates").value_or(0)); }
+std::uint64_t Head::updates() const {
+  const auto heard = last_value("updates");
+  return heard ? as_count(*heard) : options_.updates_before;
+}
 
 // Each process counts its own: one that took another's place begins at 0, so that the numbers of both are right.
 std::uint64_t Head::env_restarts_of(const Entry& member) {
@@ -507,6 +530,7 @@ HeadStatus Head::status() const {
   out.env_restarts = env_restarts();
   out.wall_seconds = wall_seconds();
   out.checkpoint = checkpoint_;
+  out.save_error = save_error_;
   const auto add = [&](const char* name, double value) { out.metrics.emplace_back(name, value); };
   std::optional<double> acting_version;
   for (const auto& [name, value] : gather_metrics()) {

@@ -40,6 +40,7 @@ struct HeadOptions {
   std::uint64_t stop_env_steps = 0;  // 0: never
   double stop_wall_seconds = 0;      // 0: never
   double wall_before = 0;            // seconds the run took before it was resumed
+  std::uint64_t updates_before = 0;  // done before it was resumed: what counts until a learner says where it stands
   Seconds lost_after{60};            // silence after which a member counts as lost
   Seconds drain_limit{8};            // how long a phase of the end may take before it goes on without
   Seconds metrics_every{1};
@@ -63,6 +64,7 @@ struct HeadStatus {
   std::uint64_t env_restarts = 0;  // of hosted environments' processes, by every process since this head began
   double wall_seconds = 0;
   std::string checkpoint;
+  std::string save_error;  // why the learner's last save failed; empty: it did not
   std::vector<std::pair<std::string, double>> metrics;
   std::vector<MemberSummary> members;  // every process that ever took part: the newest of each role and index
 };
@@ -115,6 +117,7 @@ class Head : public Role {
   void on_join(const wire::Incoming& message);
   void on_heartbeat(const wire::Incoming& message);
   void on_save(const wire::Incoming& message);
+  [[nodiscard]] wire::SaveReply save_into(const wire::SaveRequest& request) const;
   void on_ledger_report(const wire::Incoming& message);
   // Why `join` cannot be; empty when it can.
   [[nodiscard]] std::string objection(const wire::Join& join) const;
@@ -162,6 +165,8 @@ class Head : public Role {
   std::string stop_cause_;
   std::optional<double> ratio_at_stop_;
   std::string checkpoint_;
+  std::string save_error_;
+  std::optional<wire::SaveReply> saved_;  // the last part of a checkpoint that was written
   Nanoseconds started_;
   Nanoseconds entered_{0};
   Nanoseconds next_metrics_{0};

@@ -149,6 +149,7 @@ void Member::handle(const wire::Incoming& message) {
       env_steps_ = reply.env_steps;
       updates_ = reply.updates;
       run_metrics_ = std::move(reply.metrics);
+      save_error_ = std::move(reply.save_error);
       if (!reply.directory.empty()) directory_ = std::move(reply.directory.front());
       if (!reply.schema.empty()) schema_ = std::move(reply.schema.front());
       break;

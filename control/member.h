@@ -53,6 +53,8 @@ class Member {
   [[nodiscard]] std::uint64_t env_steps() const { return env_steps_; }
   [[nodiscard]] std::uint64_t updates() const { return updates_; }
   [[nodiscard]] const std::vector<std::pair<std::string, double>>& run_metrics() const { return run_metrics_; }
+  // Why the last save failed; empty when it did not. The supervisor alone is told.
+  [[nodiscard]] const std::string& save_error() const { return save_error_; }
   // No head was heard for `give_up`.
   [[nodiscard]] bool abandoned() const;
 
@@ -71,6 +73,7 @@ class Member {
   void add_episode(double episode_return, std::int64_t length) { beat_.episodes.emplace_back(episode_return, length); }
   void set_traffic(const wire::Traffic& traffic);
   void set_checkpoint(std::string directory) { beat_.checkpoint = std::move(directory); }
+  void set_save_error(std::string error) { beat_.save_error = std::move(error); }
   // A stop condition was met here; the head ends the run with this cause.
   void stop_run(std::string cause);
   void heartbeat_now() { next_beat_ = Nanoseconds::min(); }
@@ -124,6 +127,7 @@ class Member {
   std::uint64_t env_steps_ = 0;
   std::uint64_t updates_ = 0;
   std::vector<std::pair<std::string, double>> run_metrics_;
+  std::string save_error_;
   wire::Heartbeat beat_;
   wire::LedgerReport lease_;
   wire::LedgerReport reported_;

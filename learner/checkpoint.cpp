@@ -172,11 +172,15 @@ std::vector<fs::path> checkpoints_in(const fs::path& checkpoints, bool complete)
   return out;
 }
 
-void remove_checkpoint(const fs::path& directory) {
+}  // namespace
+
+void discard_checkpoint(const fs::path& directory) {
   std::error_code ignored;  // what cannot be removed now is tried again after the next checkpoint
   fs::remove(directory / "manifest.json", ignored);  // first, so that a half-removed one is never loaded
   fs::remove_all(directory, ignored);
 }
+
+namespace {
 
 // Of everything else that the manifest says.
 std::uint64_t own_checksum(nlohmann::json manifest) {
@@ -190,6 +194,7 @@ void write_manifest(const fs::path& directory, const Manifest& manifest) {
                          {"commit", manifest.commit},       {"files", nlohmann::json::object()}};
   for (const auto& file : manifest.files)
     json["files"][file.name] = {{"bytes", file.bytes}, {"checksum", file.checksum}};
+  if (!manifest.missing.empty()) json["missing"] = manifest.missing;
   json["checksum"] = own_checksum(json);
   write_file_atomically(directory / "manifest.json", json.dump(2) + "\n");
 }
@@ -200,7 +205,7 @@ Manifest read_manifest(const fs::path& directory) {
   const auto file = directory / "manifest.json";
   try {
     const auto json = nlohmann::json::parse(read_text_file(file, 1 << 20));
-    Manifest manifest{json.at("updates"), json.at("env_steps"), json.at("shards"), json.at("commit"), {}};
+    Manifest manifest{json.at("updates"), json.at("env_steps"), json.at("shards"), json.at("commit"), {}, {}};
     const int format = json.at("format");
     if (format == first_manifest_format && !json.contains("checksum")) return manifest;
     if (format != manifest_format)
@@ -209,6 +214,7 @@ Manifest read_manifest(const fs::path& directory) {
       throw InputError(text(file.string(), ": checksum mismatch, the file is damaged"));
     for (const auto& [name, written] : json.at("files").items())
       manifest.files.push_back({name, written.at("bytes"), written.at("checksum")});
+    if (json.contains("missing")) manifest.missing = json.at("missing");
     return manifest;
   } catch (const nlohmann::json::exception& error) {
     throw InputError(text(file.string(), ": ", error.what()));
@@ -228,7 +234,7 @@ fs::path complete_checkpoint(const fs::path& directory, const Manifest& manifest
   const auto lasting = directory.parent_path() / checkpoint_name(manifest.updates);
   auto other = lasting;
   if (directory == lasting) other += again;
-  remove_checkpoint(other);
+  discard_checkpoint(other);
   if (directory == lasting) return lasting;
   std::error_code failed;  // then it goes on under the name that it has: complete, and the newest
   fs::rename(directory, lasting, failed);
@@ -280,15 +286,28 @@ std::optional<fs::path> newest_checkpoint(const fs::path& checkpoints) {
 void prune_checkpoints(const fs::path& checkpoints, std::size_t keep) {
   const auto complete = checkpoints_in(checkpoints, true);
   if (complete.empty()) return;
-  for (std::size_t i = 0; i + keep < complete.size(); ++i) remove_checkpoint(complete[i]);
+  for (std::size_t i = 0; i + keep < complete.size(); ++i) discard_checkpoint(complete[i]);
   for (const auto& broken : checkpoints_in(checkpoints, false)) {
-    if (broken < complete.back()) remove_checkpoint(broken);
+    if (broken < complete.back()) discard_checkpoint(broken);
+  }
+}
+
+void remove_incomplete(const fs::path& checkpoints) {
+  for (const auto& broken : checkpoints_in(checkpoints, false)) discard_checkpoint(broken);
+}
+
+void keep_only(const fs::path& directory, const std::vector<WrittenFile>& files) {
+  for (const auto& name : list_directory(directory)) {
+    const bool wanted =
+        std::any_of(files.begin(), files.end(), [&](const WrittenFile& file) { return file.name == name; });
+    std::error_code ignored;  // it is in nobody's way
+    if (!wanted) fs::remove_all(directory / name, ignored);
   }
 }
 
 void save_best(const fs::path& checkpoints, const nn::NetworkSpec& spec, const nn::WeightsView& weights,
                const Best& best) {
-  make_directories(checkpoints / "best");
+  (void)create_directory_exclusively(checkpoints / "best");  // not its parents: a run's folder that is gone stays gone
   save_weights(checkpoints / "best" / "weights.bin", spec, weights);
   const nlohmann::json json = {{"updates", best.updates},
                                {"mean", best.mean},

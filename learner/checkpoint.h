@@ -51,7 +51,8 @@ struct Manifest {
   std::uint64_t env_steps = 0;
   std::int64_t shards = 0;  // 0: saved without the replay
   std::string commit;
-  std::vector<WrittenFile> files;  // all but the manifest
+  std::vector<WrittenFile> files;      // all but the manifest
+  std::vector<std::string> missing{};  // parts of the replay that it had to do without, and why
 };
 
 [[nodiscard]] std::string checkpoint_name(std::uint64_t updates);
@@ -87,6 +88,13 @@ std::filesystem::path set_aside(const std::filesystem::path& directory);
 
 // Removes all complete checkpoints but the newest `keep`, and incomplete ones older than the newest.
 void prune_checkpoints(const std::filesystem::path& checkpoints, std::size_t keep);
+// Removes what saves left that did not come to an end. None may be under way.
+void remove_incomplete(const std::filesystem::path& checkpoints);
+// Removes one, whatever is in it. What cannot be removed stays, but is no checkpoint.
+void discard_checkpoint(const std::filesystem::path& directory);
+// Removes all files of an incomplete one but `files`: what parts left that it does without. Throws SystemError when it
+// cannot be read.
+void keep_only(const std::filesystem::path& directory, const std::vector<WrittenFile>& files);
 
 struct Best {
   std::uint64_t updates = 0;

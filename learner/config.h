@@ -125,12 +125,17 @@ struct CheckpointConfig {
   double every_seconds = 60;
   std::int64_t keep = 2;
   bool replay = true;
+  double give_up_seconds = 600;
 
   void describe(ConfigVisitor& v) {
     v.field("every_updates", every_updates, "Updates between checkpoints; 0: only by time and at the end.", {.low = 0});
     v.field("every_seconds", every_seconds, "Seconds between checkpoints; 0: never by time.", {.low = 0});
     v.field("keep", keep, "Complete checkpoints kept, besides the best weights.", {.low = 1, .high = 1000});
     v.field("replay", replay, "Save the replay too, so that a resumed run goes on with it.");
+    v.field("give_up_seconds", give_up_seconds,
+            "A save that fails is tried again while training goes on. When none has succeeded for so many seconds, the "
+            "run ends with the cause; 0: it goes on.",
+            {.low = 0});
   }
 };
 

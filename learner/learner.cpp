@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <string>
 
 #include "core/checksum.h"
@@ -20,7 +19,8 @@ constexpr int most_skipped_in_a_row = 10;
 constexpr Milliseconds measure_every{250};
 // How many updates ahead the ledger's lease reaches at most.
 constexpr std::uint64_t lease_batches = 32;
-constexpr Seconds checkpoint_limit{60};
+// Until the head and who listens to it have heard that the last save failed.
+constexpr Milliseconds hear_of_the_end{500};
 // Items that are worth a message of their own.
 constexpr std::uint64_t round_items = 256;
 
@@ -104,7 +104,8 @@ void Learner::request_stop(const std::string& cause) {
 void Learner::build() {
   const auto& welcome = member_.welcome();
   const auto& environment = *member_.schema();
-  checkpoints_ = fs::path(welcome.run_dir) / "checkpoints";
+  const auto checkpoints = fs::path(welcome.run_dir) / "checkpoints";
+  make_directories(checkpoints);
   const auto& input = environment.observations.front();
   network_ = nn::build_network(options_.network, input.tensor, options_.agent.stack, input.high, environment.actions);
   layout_ = nn::layout_hash(*network_);
@@ -151,8 +152,14 @@ void Learner::build() {
     log_.info("weights from ", file.string());
   }
   trainer_->set_parameters(parameters, parameters);
+  best_.emplace(clock_, log_, checkpoints, *network_);
+  CoordinatorOptions saving;
+  saving.checkpoints = checkpoints;
+  saving.commit = options_.member.commit;
+  saving.keep = static_cast<std::size_t>(options_.checkpoint.keep);
+  saving.replay = options_.checkpoint.replay;
+  saves_.emplace(clock_, log_, std::move(saving), static_cast<SaveOthers&>(*this));
   if (!welcome.resume_from.empty()) load(welcome.resume_from);
-  find_best();
   td_abs_.resize(static_cast<std::size_t>(options_.learner.batch));
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
@@ -173,22 +180,9 @@ void Learner::load(const fs::path& directory) {
   Rng rng;
   rng.set_state(saved.sampling);
   client_->set_rng(rng);
-  newest_checkpoint_ = directory.string();
-  member_.set_checkpoint(newest_checkpoint_);
+  saves_->resumed_from(directory);
+  member_.set_checkpoint(directory.string());
   log_.info("resumed from ", directory.string());
-}
-
-// What a worse evaluation must not replace, whichever checkpoint the run goes on from.
-void Learner::find_best() {
-  try {
-    const auto best = read_best(checkpoints_);
-    const auto weights = checkpoints_ / "best" / "weights.bin";
-    if (!best || !fs::exists(weights)) return;
-    (void)load_weights(weights, *network_);
-    best_mean_ = best->mean;
-  } catch (const InputError& error) {
-    log_.warn("the next evaluation counts as the best: ", error.what());
-  }
 }
 
 LearnerState Learner::state() {
@@ -210,12 +204,12 @@ void Learner::follow_directory() {
   client_->set_epoch(member_.epoch());
   if (member_.directory().version == directory_seen_) return;
   directory_seen_ = member_.directory().version;
-  std::vector<replay::ShardAddress> shards;
+  shards_.clear();
   for (const auto* shard : member_.alive(wire::Role::replay)) {
     const auto address = member_.address_of(*shard, "sample");
-    if (!address.empty()) shards.push_back({shard->index, shard->incarnation, address});
+    if (!address.empty()) shards_.push_back({shard->index, shard->incarnation, address});
   }
-  client_->set_shards(shards);
+  client_->set_shards(shards_);
 }
 
 // Whether `requested` batches in all are as many as may be trained on.
@@ -346,7 +340,8 @@ void Learner::after_updates() {
   };
   const bool by_time =
       checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
-  const bool saves = by_time || reached(updates_ - checkpoint_updates_, checkpoint.every_updates);
+  const bool saves =
+      by_time || reached(updates_ - checkpoint_updates_, checkpoint.every_updates) || saves_->retry_due();
   const bool publishes = reached(updates_ - published_, options_.learner.publish_every);
   const bool stops = reached(updates_, options_.stop.updates);
   if (!saves && !publishes && !stops) return;
@@ -368,7 +363,7 @@ void Learner::skip(const replay::SampledBatch& batch, const nn::UpdateResult& re
   }
   throw RunError(text(most_skipped_in_a_row, " updates in a row were not finite (loss ", result.loss,
                       "); items (shard/slot/generation) ", handles, batch.size() > 8 ? ", ..." : "",
-                      "; the last good checkpoint is ", newest_checkpoint_.empty() ? "none" : newest_checkpoint_));
+                      "; the last good checkpoint is ", saves_->newest().empty() ? "none" : saves_->newest()));
 }
 
 void Learner::publish() {
@@ -385,91 +380,76 @@ void Learner::take_evaluations() {
     member_.set_metric("evaluation_update", static_cast<double>(report.version.version));
     // What has not learned anything is nobody's best; weights that a run began from may be.
     const bool untrained = report.version.version == 0 && options_.init_from.empty();
-    if (!parameters.empty() && !untrained && (!best_mean_ || report.mean >= *best_mean_)) {
-      best_mean_ = report.mean;
-      save_best(checkpoints_, *network_, {parameters, statistics},
-                {report.version.version, report.mean, report.standard_error, report.episodes});
+    if (!parameters.empty() && !untrained) {
+      best_->offer({parameters, statistics},
+                   {report.version.version, report.mean, report.standard_error, report.episodes});
     }
     if (options_.stop.at_target_score && report.mean >= options_.stop.target_score) member_.stop_run("target_score");
   }
 }
 
 std::vector<WrittenFile> Learner::save(const fs::path& directory) {
-  make_directories(directory);
   const auto now = state();
   return {save_weights(directory / "weights.bin", *network_, {now.online, now.statistics}),
           save_learner(directory / "learner.bin", now)};
 }
 
+std::vector<ShardLife> Learner::shards_alive() const {
+  std::vector<ShardLife> alive;
+  for (const auto& shard : shards_) alive.push_back({shard.index, shard.incarnation});
+  return alive;
+}
+
+std::vector<ShardLife> Learner::save_shards(const std::string& directory) {
+  client_->save(directory);
+  return shards_alive();
+}
+
 void Learner::begin_checkpoint() {
-  if (checkpoint_) return;
-  Checkpoint checkpoint;
-  checkpoint.directory = new_checkpoint(checkpoints_, updates_);
-  checkpoint.started = clock_.now();
+  if (saves_->under_way()) return;
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
-  checkpoint.files = save(checkpoint.directory);
-  member_.save_head(checkpoint.directory.string());
-  checkpoint.waiting = 1;
-  if (options_.checkpoint.replay) {
-    checkpoint.shards = static_cast<std::int64_t>(client_->shards());
-    checkpoint.waiting += client_->shards();
-    client_->save(checkpoint.directory.string());
-  }
-  checkpoint_ = std::move(checkpoint);
+  saves_->begin(updates_, [this](const fs::path& directory) { return save(directory); });
 }
 
 void Learner::continue_checkpoint() {
-  const auto note = [&](const wire::SaveReply& reply, const std::string& who, const std::set<std::string>& wanted) {
-    if (!checkpoint_ || reply.directory != checkpoint_->directory.string()) return;
-    std::multiset<std::string> seen;
-    for (const auto& file : reply.files) seen.insert(file.name);
-    if (!reply.error.empty()) {
-      checkpoint_->error = who + ": " + reply.error;
-    } else if (!std::equal(seen.begin(), seen.end(), wanted.begin(), wanted.end())) {
-      checkpoint_->error = text(who, " names ", seen.size(), " files, wanted ", *wanted.begin(),
-                                wanted.size() > 1 ? " and " + *wanted.rbegin() : "");
-    }
-    checkpoint_->files.insert(checkpoint_->files.end(), reply.files.begin(), reply.files.end());
-    --checkpoint_->waiting;
-  };
-  for (const auto& saved : client_->take_saves()) {
-    const auto name = text("shard-", saved.shard);
-    note(saved.reply, text("replay-", saved.shard), {name + ".bin", name + ".rng"});
-  }
-  if (const auto reply = member_.take_save()) note(*reply, "head", {"head.bin"});
-  if (!checkpoint_) return;
-  if (!checkpoint_->error.empty() || clock_.now() - checkpoint_->started > checkpoint_limit) {
-    log_.error("checkpoint ", checkpoint_->directory.string(),
-               " failed: ", checkpoint_->error.empty() ? "not all parts came in time" : checkpoint_->error);
-    checkpoint_.reset();
-  } else if (checkpoint_->waiting == 0) {
-    end_checkpoint();
+  best_->step();
+  for (const auto& saved : client_->take_saves()) saves_->take_shard(saved.shard, saved.reply);
+  if (const auto reply = member_.take_save()) saves_->take_head(*reply);
+  saves_->step(shards_alive(), member_.env_steps());
+  report_saves();
+  const auto patience = Seconds(options_.checkpoint.give_up_seconds);
+  if (patience.count() > 0 && saves_->failing_for() > patience) {
+    member_.stop_run(text("failure: nothing could be saved for ", patience.count(), " s: ", saves_->error()));
   }
 }
 
-void Learner::end_checkpoint() {
-  const auto directory = complete_checkpoint(
-      checkpoint_->directory,
-      {checkpoint_updates_, member_.env_steps(), checkpoint_->shards, options_.member.commit, checkpoint_->files});
-  log_.info("checkpoint ", directory.string(), " in ", seconds(clock_.now() - checkpoint_->started), " s");
-  newest_checkpoint_ = directory.string();
-  member_.set_checkpoint(newest_checkpoint_);
-  prune_checkpoints(checkpoints_, static_cast<std::size_t>(options_.checkpoint.keep));
-  checkpoint_.reset();
+void Learner::report_saves() {
+  if (!saves_->newest().empty()) member_.set_checkpoint(saves_->newest());
+  member_.set_save_error(saves_->error());
+  member_.set_metric("failed_saves", static_cast<double>(saves_->failed()));
 }
 
 // The run is closing: the last checkpoint, then goodbye.
 void Learner::end() {
-  if (!ending_ && !checkpoint_) {
-    ending_ = true;
-    publish();
-    begin_checkpoint();
-  }
-  if (!ending_ || checkpoint_) return;
+  if (!ending_) publish();
+  ending_ = true;
+  const auto how = saves_->end(updates_, [this](const fs::path& directory) { return save(directory); });
+  if (how == CheckpointCoordinator::End::not_yet) return;
+  report_saves();
   report_counts();
+  const bool failed = how == CheckpointCoordinator::End::failed;
+  if (failed && !ended_) {
+    ended_ = clock_.now() + hear_of_the_end;
+    member_.heartbeat_now();
+  }
+  if (failed && clock_.now() < *ended_) return;
   member_.leave(member_.stop_cause());
   finished_ = true;
+  if (failed) {
+    throw RunError(text("the run's end could not be saved: ", saves_->error(), "; the newest checkpoint is ",
+                        saves_->newest().empty() ? "none" : saves_->newest()));
+  }
 }
 
 std::uint64_t Learner::weights_hash() { return checksum(std::as_bytes(trainer_->parameters())); }

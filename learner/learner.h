@@ -16,7 +16,9 @@
 #include "control/role.h"
 #include "control/weights.h"
 #include "learner/agent.h"
+#include "learner/best_weights.h"
 #include "learner/checkpoint.h"
+#include "learner/checkpoint_coordinator.h"
 #include "learner/config.h"
 #include "replay/client.h"
 #include "replay/config.h"
@@ -37,7 +39,7 @@ struct LearnerOptions {
   std::string init_from;  // weights file or checkpoint directory to start from, or empty
 };
 
-class Learner : public control::Role {
+class Learner : public control::Role, private SaveOthers {
  public:
   Learner(wire::Context& context, const Clock& clock, Logger& log, LearnerOptions options);
   ~Learner() override;
@@ -62,14 +64,6 @@ class Learner : public control::Role {
  private:
   // Why there was nothing to train on: all that may be under way is, or the ledger has no credits for it.
   enum class Idle { no, for_batch, for_credits };
-  struct Checkpoint {
-    std::filesystem::path directory;
-    std::vector<WrittenFile> files;
-    std::size_t waiting = 0;  // shards and the head
-    std::int64_t shards = 0;
-    std::string error;
-    Nanoseconds started{0};
-  };
 
   void build();
   void follow_directory();
@@ -82,12 +76,14 @@ class Learner : public control::Role {
   void skip(const replay::SampledBatch& batch, const nn::UpdateResult& result);
   void publish();
   void take_evaluations();
+  void save_head(const std::string& directory) override { member_.save_head(directory); }
+  std::vector<ShardLife> save_shards(const std::string& directory) override;
+  [[nodiscard]] std::vector<ShardLife> shards_alive() const;
   void begin_checkpoint();
   void continue_checkpoint();
-  void end_checkpoint();
+  void report_saves();
   void end();
   void load(const std::filesystem::path& directory);
-  void find_best();
   [[nodiscard]] LearnerState state();
   [[nodiscard]] std::uint64_t lease_ahead() const;
   [[nodiscard]] double learning_rate() const;
@@ -107,7 +103,6 @@ class Learner : public control::Role {
   LearnerOptions options_;
   control::WeightPublisher publisher_;
   control::Member member_;
-  std::filesystem::path checkpoints_;
 
   // Made once the environment's schema is known.
   std::optional<nn::NetworkSpec> network_;
@@ -124,15 +119,16 @@ class Learner : public control::Role {
   std::uint64_t skipped_ = 0;
   int skipped_in_a_row_ = 0;
   std::uint64_t published_ = 0;
-  std::optional<double> best_mean_;  // of the evaluation whose weights are in checkpoints/best
-  std::string newest_checkpoint_;
-  std::optional<Checkpoint> checkpoint_;
+  std::vector<replay::ShardAddress> shards_;  // alive by the newest directory
+  std::optional<BestWeights> best_;
+  std::optional<CheckpointCoordinator> saves_;
   std::uint64_t checkpoint_updates_ = 0;
   Nanoseconds checkpoint_time_{0};
   std::vector<float> td_abs_;
 
   std::uint64_t pause_at_ = 0;  // 0: never
   bool ending_ = false;
+  std::optional<Nanoseconds> ended_;  // the last save failed for good; others may hear of it until then
   bool finished_ = false;
 
   // Since the last metrics.

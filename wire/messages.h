@@ -179,9 +179,10 @@ struct Heartbeat {
   std::array<std::uint64_t, 5> traffic{};                 // messages in, out, bytes in, out, refused
   std::string stop_cause;                                 // set by a role that met a stop condition (learner)
   std::string checkpoint;                                 // the newest complete checkpoint (learner)
+  std::string save_error;                                 // why the last save failed; empty: it did not (learner)
   template <class A>
   void serialize(A& a) {
-    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint);
+    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint, save_error);
   }
 };
 
@@ -196,9 +197,10 @@ struct HeartbeatReply {
   std::uint64_t env_steps = 0;            // of the whole run
   std::uint64_t updates = 0;
   std::vector<std::pair<std::string, double>> metrics;  // for the supervisor: the run's newest values
+  std::string save_error;                               // for the supervisor: why the last save failed
   template <class A>
   void serialize(A& a) {
-    a(known, epoch, state, stop_cause, directory, schema, env_steps, updates, metrics);
+    a(known, epoch, state, stop_cause, directory, schema, env_steps, updates, metrics, save_error);
   }
 };
 

@@ -23,7 +23,7 @@
 namespace qanat::wire {
 
 // Raised when the meaning of any message changes; peers with another number are refused by name.
-inline constexpr std::uint16_t protocol_version = 3;
+inline constexpr std::uint16_t protocol_version = 4;
 
 // ZeroMQ's, "4.3.4".
 [[nodiscard]] std::string library_version();

@@ -1,4 +1,6 @@
 // A run's life: starting, running, draining, closing, ended; what moves it on and what cannot hold it up.
+#include "core/files.h"
+#include "tests/core/temporary_directory.h"
 #include "tests/support/catch.h"
 #include "world.h"
 
@@ -181,4 +183,53 @@ TEST_CASE("run: draining releases whoever waits for credits") {
   world.pass(Milliseconds(200));
   CHECK(world.shard.granted() == 1000);
   CHECK(world.learner.granted() == 1000);
+}
+
+TEST_CASE("saving: who asks the head again gets the same answer, and a complete checkpoint is not written once more") {
+  const qanat::test::TemporaryDirectory directory;
+  HeadOptions options;
+  options.run_dir = directory.path().string();
+  World world(options);
+  auto& learner = world.join(wire::Role::learner);
+  const auto ask = [&] {
+    learner.save_head((directory / "step").string());
+    world.settle();
+    return learner.take_save();
+  };
+  CHECK(!ask()->error.empty());  // there is no such folder, and the head makes none
+  CHECK(!std::filesystem::exists(directory / "step"));
+  make_directories(directory / "step");
+  const auto first = ask();
+  REQUIRE(first->error.empty());
+  world.pass(Milliseconds(3000));  // the head's state is another now
+  const auto again = ask();
+  CHECK(again->files == first->files);
+  CHECK_NOTHROW(verify_file(directory / "step", first->files.at(0)));
+  std::filesystem::remove(directory / "step" / "head.bin");  // a save that failed, and another in its place
+  const auto anew = ask();
+  CHECK(anew->files != first->files);
+  CHECK_NOTHROW(verify_file(directory / "step", anew->files.at(0)));
+  write_file_atomically(directory / "step" / "manifest.json", "{}");
+  CHECK(ask()->error.empty());
+  World restarted(options);
+  auto& other = restarted.join(wire::Role::learner);
+  other.save_head((directory / "step").string());
+  restarted.settle();
+  CHECK(contains(other.take_save()->error, "is complete"));
+}
+
+TEST_CASE("saving: why the learner's last save failed stands in the status, and the supervisor is told") {
+  World world;
+  auto& learner = world.join(wire::Role::learner);
+  auto& supervisor = world.join(wire::Role::supervisor);
+  auto& actor = world.join(wire::Role::actor);
+  learner.set_save_error("no space left");
+  world.pass(Milliseconds(300));
+  CHECK(world.head->status().save_error == "no space left");
+  CHECK(supervisor.save_error() == "no space left");
+  CHECK(actor.save_error().empty());
+  learner.set_save_error({});
+  world.pass(Milliseconds(300));
+  CHECK(world.head->status().save_error.empty());
+  CHECK(supervisor.save_error().empty());
 }

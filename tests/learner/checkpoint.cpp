@@ -336,3 +336,13 @@ TEST_CASE("checkpoint: the best is kept apart from the others") {
   prune_checkpoints(directory.path, 1);
   CHECK(read_best(directory.path));
 }
+
+TEST_CASE("checkpoint: what a checkpoint had to do without stands in its manifest") {
+  Directory directory;
+  const auto path = new_checkpoint(directory.path, 5);
+  make_directories(path);
+  const auto file = write_file_atomically(path / "head.bin", "head");
+  complete_checkpoint(path, {5, 50, 2, "abc", {file}, {"shard-1: lost"}});
+  CHECK(read_manifest(path).missing == std::vector<std::string>{"shard-1: lost"});
+  CHECK_NOTHROW(verify_checkpoint(path));
+}

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "cli/needs.h"
+#include "cli/roles.h"
 #include "cli/run_config.h"
 #include "core/config_writer.h"
 #include "core/error.h"
@@ -29,6 +30,7 @@ void make_run_directory(const std::string& config_file, const std::string& run_d
   auto config = load_run_config(config_file, {});
   check_needs("head");
   check_needs("head", config);
+  check_bind_host(config.control.bind_host, config.control.port);
   if (config.seed < 0) config.seed = static_cast<std::int64_t>(std::random_device{}() & 0x7fffffffU);
   config.name = std::filesystem::path(run_dir).filename().string();
   make_directories(std::filesystem::path(run_dir).parent_path());

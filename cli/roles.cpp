@@ -19,6 +19,7 @@
 #include "core/limits.h"
 #include "core/metrics.h"
 #include "wire/accept.h"
+#include "wire/resolve.h"
 
 namespace qanat::cli {
 namespace {
@@ -119,17 +120,22 @@ std::vector<std::string> addresses_for(const RoleOptions& options, const RunConf
     out.push_back(text(head.substr(0, head.rfind('/')), '/', name, '-', incarnation));
     break;
   }
-  out.push_back(text("tcp://", config.control.bind_host, ":*"));
+  check_bind_host(config.control.bind_host, 0);
+  out.push_back(text("tcp://", wire::host_to_bind(config.control.bind_host), ":*"));
   return out;
 }
 
-// Throws ConfigError. What is right in form may still be nowhere.
-void check_address(const std::string& address) {
-  if (address.starts_with("ipc://") && address.size() > 6) return;
+// Throws ConfigError. What is right in form and has a host may still be nowhere.
+std::string resolved(const std::string& address) {
+  if (address.starts_with("ipc://") && address.size() > 6) return address;
   const auto colon = address.rfind(':');
   if (address.starts_with("tcp://") && colon > 6 && colon + 1 < address.size() &&
       address.find_first_not_of("0123456789", colon + 1) == std::string::npos) {
-    return;
+    try {
+      return wire::endpoint_to_connect(address);
+    } catch (const ConfigError& error) {
+      throw ConfigError(text("--connect ", address, ": ", error.what()));
+    }
   }
   throw ConfigError(text("--connect ", address, ": wanted tcp://HOST:PORT or ipc://PATH"));
 }
@@ -147,7 +153,6 @@ struct Joined {
   std::uint64_t incarnation = 0;
 
   Joined(const RoleOptions& options, const std::string& role) : context(io_threads(role)) {
-    for (const auto& address : options.connect) check_address(address);
     reply = control::fetch_config(context, options.connect, Seconds(15));
     config = parse_run_config(reply.config, "the head's configuration");
     LogOptions logging;
@@ -173,7 +178,8 @@ struct Joined {
 
 // Runs a role with its boundary: whatever it throws is logged before it goes on.
 template <class Make>
-void run_role(const RoleOptions& options, wire::Role role, Make make) {
+void run_role(RoleOptions options, wire::Role role, Make make) {
+  for (auto& address : options.connect) address = resolved(address);
   install_signals(options.supervised);
   check_needs(wire::name_of(role));
   Joined joined(options, std::string(wire::name_of(role)));
@@ -205,6 +211,14 @@ void install_signals(bool supervised) {
   }
   handle(orphaned_signal, on_orphaned);
   handle(SIGPIPE, SIG_IGN);
+}
+
+void check_bind_host(const std::string& host, std::int64_t port) {
+  try {
+    wire::check_listening(host, static_cast<std::uint16_t>(port));
+  } catch (const ConfigError& error) {
+    throw ConfigError(text("control.bind_host: ", error.what()));
+  }
 }
 
 void exit_on_signals(int interrupted, int terminated) {
@@ -331,7 +345,7 @@ void run_head(const HeadProcessOptions& options) {
     head.most_actors = most_actors(descriptor_limit(), config);
     log.info(descriptor_limit(), " descriptors (ulimit -n) suffice for ", head.most_actors, " actors and evaluators");
     const auto port = config.control.port == 0 ? std::string("*") : std::to_string(config.control.port);
-    head.bind.push_back(text("tcp://", config.control.bind_host, ':', port));
+    head.bind.push_back(text("tcp://", wire::host_to_bind(config.control.bind_host), ':', port));
     MetricsWriter metrics(run_dir);
     control::Head role(context, clock, log, head, [&](const control::HeadStatus& status) {
       write_metrics(metrics, status);

@@ -56,6 +56,9 @@ struct HeadProcessOptions {
   bool supervised = false;
 };
 
+// Throws ConfigError when no process of this machine can listen there (control.bind_host, control.port).
+void check_bind_host(const std::string& host, std::int64_t port);
+
 // Each blocks until its role is done.
 void run_head(const HeadProcessOptions& options);
 void run_learner(const RoleOptions& options, const std::string& init_from);

@@ -24,8 +24,10 @@ struct ControlConfig {
   std::int64_t max_restarts = 5;
 
   void describe(ConfigVisitor& v) {
-    v.field("bind_host", bind_host,
-            "Address that the processes of the run listen on. 0.0.0.0 lets other hosts join; nothing is encrypted.");
+    v.field(
+        "bind_host", bind_host,
+        "Address that the processes of the run listen on: IPv4, IPv6, or a name of this machine. 0.0.0.0 (or :: with "
+        "IPv6) lets other hosts join; nothing is encrypted.");
     v.field("port", port, "TCP port of the head. 0: a free one, printed and written to head.address.",
             {.low = 0, .high = 65535});
     v.field("lost_after_seconds", lost_after_seconds, "Silence after which the head counts a process as lost.",

@@ -10,6 +10,7 @@
 
 #include "actors/environment.h"
 #include "cli/needs.h"
+#include "cli/roles.h"
 #include "core/config_writer.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -42,6 +43,7 @@ std::uint64_t read_epoch(const fs::path& path) {
 // file or a checkpoint's directory, or empty. Returns how the environment is set up.
 envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) {
   check_needs_of_run(config);
+  check_bind_host(config.control.bind_host, config.control.port);
   const auto environment = envs::make(config.env, 1);
   const auto schema = actors::schema_of(environment->spec());
   const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);

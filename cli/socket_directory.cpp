@@ -22,8 +22,8 @@ SocketDirectory::SocketDirectory() {
   std::string pattern = (std::filesystem::path(place) / socket_directory_pattern).string();
   if (pattern.size() > longest_socket_directory) pattern = text("/tmp/", socket_directory_pattern);
   if (!mkdtemp(pattern.data())) {
-    throw ConfigError(text("TMPDIR is '", place, "', wanted a directory in which one for sockets can be made (", pattern,
-                           ": ", std::strerror(errno), "); unset it for /tmp"));
+    throw ConfigError(text("TMPDIR is '", place, "', wanted a directory in which one for sockets can be made (",
+                           pattern, ": ", std::strerror(errno), "); unset it for /tmp"));
   }
   path_ = pattern;
 }

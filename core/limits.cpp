@@ -99,8 +99,8 @@ void require_threads(std::uint64_t wanted, std::string_view whose) {
   }
   for (const auto one : tried) pthread_join(one, nullptr);
   if (why == 0) return;
-  throw ConfigError(text("processes and threads: saw ", tried.size(), " more to be had, wanted ", wanted, " for ", whose,
-                         " (", std::strerror(why), "; ulimit -u: ", in_words(limit_of(RLIMIT_NPROC).rlim_cur),
+  throw ConfigError(text("processes and threads: saw ", tried.size(), " more to be had, wanted ", wanted, " for ",
+                         whose, " (", std::strerror(why), "; ulimit -u: ", in_words(limit_of(RLIMIT_NPROC).rlim_cur),
                          " for all of this user's together; a container or cgroup may set pids.max); raise that by ",
                          wanted - tried.size(), " or more"));
 }

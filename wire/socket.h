@@ -5,7 +5,8 @@
 // before anyone sees it; what fails is counted and dropped. A socket belongs to one thread. Signals are harmless:
 // a call that one interrupts goes on.
 //
-// Endpoints are ZeroMQ's: inproc://name, ipc:///path, tcp://host:port. Binding to port 0 or * picks a free
+// Endpoints are ZeroMQ's: inproc://name, ipc:///path, tcp://host:port, where IPv6 stands in brackets and wire/resolve.h
+// helps with names. Binding to port 0 or * picks a free
 // one; the real endpoint is what bind() returns.
 #pragma once
 

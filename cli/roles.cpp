@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "cli/bounded_logs.h"
 #include "cli/child.h"
 #include "cli/needs.h"
 #include "cli/run_dir.h"
@@ -347,9 +348,11 @@ void run_head(const HeadProcessOptions& options) {
     const auto port = config.control.port == 0 ? std::string("*") : std::to_string(config.control.port);
     head.bind.push_back(text("tcp://", wire::host_to_bind(config.control.bind_host), ':', port));
     MetricsWriter metrics(run_dir);
+    BoundedLogs logs(run_dir / "logs", static_cast<std::uint64_t>(config.control.max_log_bytes));
     control::Head role(context, clock, log, head, [&](const control::HeadStatus& status) {
       write_metrics(metrics, status);
       write_status(run_dir, status);
+      if (!options.supervised) logs.look(clock.now());
     });
     if (!options.resume_from.empty() && fs::exists(fs::path(options.resume_from) / "head.bin")) {
       const auto bytes = read_file(fs::path(options.resume_from) / "head.bin");

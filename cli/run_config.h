@@ -22,6 +22,7 @@ struct ControlConfig {
   double give_up_seconds = 120;
   double metrics_every_seconds = 1;
   std::int64_t max_restarts = 5;
+  std::int64_t max_log_bytes = 8 << 20;
 
   void describe(ConfigVisitor& v) {
     v.field(
@@ -35,6 +36,11 @@ struct ControlConfig {
     v.field("give_up_seconds", give_up_seconds, "Silence of the head after which a process ends itself.", {.low = 6});
     v.field("metrics_every_seconds", metrics_every_seconds, "Between two lines of metrics.jsonl.", {.low = 0.1});
     v.field("max_restarts", max_restarts, "Restarts of one process before train ends the run.", {.low = 0});
+    v.field(
+        "max_log_bytes", max_log_bytes,
+        "Of each file in logs/, which also take what environments print. A larger one is cut; its newest part is kept "
+        "beside it as FILE.1.",
+        {.low = 65'536});
   }
 };
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <thread>
 
+#include "cli/bounded_logs.h"
 #include "cli/child.h"
 #include "cli/evaluate.h"
 #include "cli/lockstep.h"
@@ -98,6 +99,7 @@ class Supervisor {
         run_(std::move(run)),
         sockets_(sockets),
         log_({.who = "train", .path = run_.path / "logs" / "train.log", .to_stderr = false}),
+        logs_(run_.path / "logs", static_cast<std::uint64_t>(run_.config.control.max_log_bytes)),
         started_(clock_.now()) {
     if (!run_.warning.empty()) log_.warn(run_.warning);
   }
@@ -201,6 +203,7 @@ class Supervisor {
       member_->step();
       ran_ = ran_ || member_->state() == RunState::running;
       handle_signals();
+      logs_.look(clock_.now());
       bool any = false;
       for (auto& process : processes_) {
         if (process.done) continue;
@@ -349,6 +352,7 @@ class Supervisor {
   const SocketDirectory& sockets_;
   SteadyClock clock_;
   Logger log_;
+  BoundedLogs logs_;
   Nanoseconds started_;
   wire::Context context_;
   std::optional<control::Member> member_;

@@ -87,7 +87,8 @@ void CheckpointCoordinator::take_head(const wire::SaveReply& reply) {
 
 void CheckpointCoordinator::take_shard(std::int64_t shard, const wire::SaveReply& reply) {
   if (!is_ours(reply)) return;
-  const auto part = std::find_if(parts_.begin(), parts_.end(), [&](const Part& one) { return one.shard.index == shard; });
+  const auto part =
+      std::find_if(parts_.begin(), parts_.end(), [&](const Part& one) { return one.shard.index == shard; });
   if (part == parts_.end() || part->done) return;
   part->done = true;
   const auto name = text("shard-", shard);

@@ -46,11 +46,11 @@ struct CoordinatorOptions {
   std::string commit;
   std::size_t keep = 2;
   bool replay = true;
-  Seconds retry_after{5};         // after a failed save; twice as long after each further one
-  Seconds longest_retry{60};      // but no longer
-  Seconds last_retry{1};          // between the attempts at the run's end
-  int last_attempts = 3;          // at the run's end
-  Seconds ask_head_again{10};     // when it has not answered; its question or answer may be lost
+  Seconds retry_after{5};      // after a failed save; twice as long after each further one
+  Seconds longest_retry{60};   // but no longer
+  Seconds last_retry{1};       // between the attempts at the run's end
+  int last_attempts = 3;       // at the run's end
+  Seconds ask_head_again{10};  // when it has not answered; its question or answer may be lost
 };
 
 class CheckpointCoordinator {

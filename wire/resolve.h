@@ -15,8 +15,8 @@ namespace qanat::wire {
 // Throws ConfigError when this machine cannot listen there: another machine's address, or a port (other than 0) in use.
 void check_listening(const std::string& host, std::uint16_t port);
 
-// tcp://HOST:PORT as a socket can connect to it: as it is where the host has an IPv4 address, else with its IPv6 address;
-// other endpoints as they are. Throws ConfigError when there is no such host.
+// tcp://HOST:PORT as a socket can connect to it: as it is where the host has an IPv4 address, else with its IPv6
+// address; other endpoints as they are. Throws ConfigError when there is no such host.
 [[nodiscard]] std::string endpoint_to_connect(const std::string& endpoint);
 
 }  // namespace qanat::wire

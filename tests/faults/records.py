@@ -168,3 +168,18 @@ def test_the_sockets_directory_is_gone_afterwards(place):
     train.signal_group(signal.SIGINT)
     train.expect(130, 20)
     check(not list(temporary.iterdir()), "left:", list(temporary.iterdir()))
+
+
+def test_what_processes_and_environments_print_is_bounded(place):
+    train = place.train(sets=[*ENDLESS, "control.max_log_bytes=100000"])
+    train.until_training()
+    out, kept = (train.run.path / "logs" / name for name in ("actor-0.out", "actor-0.out.1"))
+    with open(out, "ab") as chatty:  # as an environment would, through the actor's standard output
+        for _ in range(3):
+            chatty.write(b"x" * 150_000)
+            chatty.flush()
+            until(lambda: out.stat().st_size < 1000, 5, "the file is cut")
+    check_in("150", out.read_text(), "what was cut is said")
+    check(kept.stat().st_size == 100_000, "the newest part is kept:", kept.stat().st_size)
+    train.signal_group(signal.SIGTERM)
+    train.expect(85, 20)

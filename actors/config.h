@@ -70,6 +70,7 @@ struct EvaluationConfig {
   double epsilon = 0;
   std::int64_t max_steps = 0;
   std::int64_t final_episodes = 100;
+  double final_max_seconds = 600;
 
   void describe(ConfigVisitor& v) {
     v.field("episodes", episodes, "Episodes of a periodic evaluation.", {.low = 1, .high = 1'000'000});
@@ -82,6 +83,11 @@ struct EvaluationConfig {
         {.low = 0});
     v.field("final_episodes", final_episodes, "Episodes of the evaluation that ends a run.",
             {.low = 1, .high = 1'000'000});
+    v.field(
+        "final_max_seconds", final_max_seconds,
+        "The evaluation that ends a run takes at most so long: episodes that still go on are cut and count with "
+        "their return so far, those not begun are left out, and both are said. 0: no bound; a lockstep run has none.",
+        {.low = 0});
   }
 };
 

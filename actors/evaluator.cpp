@@ -22,6 +22,7 @@ EvaluationOptions player_options(const EvaluatorOptions& options) {
   out.epsilon = options.evaluation.epsilon;
   out.max_steps = options.evaluation.max_steps;
   out.seed = options.seed;
+  out.slots = options.slots;
   return out;
 }
 

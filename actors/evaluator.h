@@ -24,6 +24,7 @@ struct EvaluatorOptions {
   nn::NormalizationOptions normalization;
   std::string device = "cpu";
   std::uint64_t seed = 0;  // the run's
+  std::size_t slots = 0;   // of environments, at most; see EvaluationOptions
 };
 
 class Evaluator : public control::Role {

@@ -1,16 +1,26 @@
 #include "cli/evaluate.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "actors/environment.h"
+#include "cli/progress.h"
 #include "cli/roles.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "envs/vector_env.h"
 #include "learner/checkpoint.h"
 
 namespace qanat::cli {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+// What is over sooner needs no progress.
+constexpr Milliseconds quiet_at_first{2000};
+
+}  // namespace
 
 RunWeights load_run_weights(const fs::path& run_dir, const RunConfig& config, const envs::EnvSpec& environment,
                             bool prefer_best) {
@@ -33,10 +43,10 @@ RunWeights load_run_weights(const fs::path& run_dir, const RunConfig& config, co
   return out;
 }
 
-RunConfig config_of_run(const fs::path& run_dir) {
+RunConfig config_of_run(const fs::path& run_dir, const std::vector<std::string>& overrides) {
   const auto file = run_dir / "config.yaml";
   if (!fs::exists(file)) throw ConfigError(text("no run in ", run_dir.string(), ": it has no config.yaml"));
-  return parse_run_config(read_text_file(file), file.string());
+  return load_run_config(file.string(), overrides);
 }
 
 actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64_t episodes) {
@@ -48,24 +58,76 @@ actors::EvaluationOptions evaluation_options(const RunConfig& config, std::int64
   options.episodes = episodes;
   options.epsilon = config.evaluation.epsilon;
   options.max_steps = config.evaluation.max_steps;
+  options.max_seconds = config.evaluation.final_max_seconds;
   options.seed = run_seed(config);
-  // As many processes of environments as the run had actors fit on the machine, whatever one of them needs.
+  // As many environments, and processes of them, as the run's actors had fit on the machine, whatever one needs. More
+  // than a hundred together would not be any faster.
+  options.slots = static_cast<std::size_t>(std::min<std::int64_t>(config.actors.count * config.actors.slots, 100));
   if (!config.env.gymnasium.empty() || config.env.isolate)
     options.players = static_cast<std::size_t>(config.actors.count);
   return options;
 }
 
-EvaluatedRun evaluate_run(const fs::path& run_dir, const RunConfig& config, std::int64_t episodes, bool prefer_best) {
-  const auto environment = envs::make(config.env, 1);
-  const auto weights = load_run_weights(run_dir, config, environment->spec(), prefer_best);
-  EvaluatedRun out{actors::evaluate(evaluation_options(config, episodes), weights.weights.view()), weights.which};
-  for (const auto& event : out.evaluation.events) std::fprintf(stderr, "qanat: warning: %s\n", event.c_str());
+std::string progress_text(const actors::EvaluationProgress& progress, std::int64_t episodes, double max_seconds) {
+  const double bound = max_seconds > 0 ? std::max(0.0, max_seconds - progress.seconds) : -1;
+  if (!progress.playing) {
+    return text("evaluating: making environments for ", minutes_text(progress.seconds),
+                bound < 0 ? "" : text(" | left at most ", minutes_text(bound)));
+  }
+  std::string out =
+      text("evaluating: ", progress.episodes, " of ", episodes, " episodes, ", progress.steps, " steps | ");
+  if (progress.episodes == 0 || progress.steps == 0)
+    return out + (bound < 0 ? "left ?" : text("left at most ", minutes_text(bound)));
+  // As if the others were as long as those that have ended. Where they are longer already, as many episodes a second as
+  // so far.
+  const auto share = [](std::int64_t part, std::int64_t whole) {
+    return static_cast<double>(part) / static_cast<double>(whole);
+  };
+  const double whole = share(progress.ended_steps, progress.episodes) * static_cast<double>(episodes);
+  const double steps = static_cast<double>(progress.steps);
+  const double left = *progress.playing * (whole > steps ? (whole - steps) / steps
+                                                         : share(episodes - progress.episodes, progress.episodes));
+  return out + "left " + minutes_text(bound < 0 ? left : std::min(left, bound));
+}
+
+EvaluatedRun evaluate_run(const fs::path& run_dir, const RunConfig& config, const envs::EnvSpec& environment,
+                          std::int64_t episodes, bool prefer_best) {
+  const auto weights = load_run_weights(run_dir, config, environment, prefer_best);
+  const auto options = evaluation_options(config, episodes);
+  EvaluatedRun out;
+  out.weights = weights.which;
+  {
+    const SteadyClock clock;
+    ProgressLine progress(clock, quiet_at_first);
+    out.evaluation = actors::evaluate(options, weights.weights.view(), [&](const actors::EvaluationProgress& now) {
+      if (progress.due()) progress.show(progress_text(now, episodes, options.max_seconds));
+    });
+  }
+  const auto& result = out.evaluation;
+  for (const auto& event : result.events) std::fprintf(stderr, "qanat: warning: %s\n", event.c_str());
+  if (result.cut + result.left_out > 0) {
+    std::fprintf(stderr,
+                 "qanat: warning: the evaluation was ended after %g s (evaluation.final_max_seconds): %lld of its %lld "
+                 "episodes count with their return so far, %lld more were not begun\n",
+                 options.max_seconds, static_cast<long long>(result.cut), static_cast<long long>(result.episodes),
+                 static_cast<long long>(result.left_out));
+  }
   return out;
 }
 
-int evaluate_command(const std::string& run_dir, std::int64_t episodes, bool last) {
-  const auto config = config_of_run(run_dir);
-  const auto result = evaluate_run(run_dir, config, episodes > 0 ? episodes : config.evaluation.final_episodes, !last);
+int evaluate_command(const EvaluateOptions& options) {
+  const auto config = config_of_run(options.run_dir, options.overrides);
+  const auto environment = [&] {
+    try {
+      return envs::make(config.env, 1)->spec();
+    } catch (const ConfigError& error) {
+      throw ConfigError(text(error.what(), "; where its files lie elsewhere by now, say so by --set: ",
+                             "env.plugin=PATH, env.python=PATH, env.python_path=PATH"));
+    }
+  }();
+  const auto result =
+      evaluate_run(options.run_dir, config, environment,
+                   options.episodes > 0 ? options.episodes : config.evaluation.final_episodes, !options.last);
   std::printf("evaluation: mean %.2f, standard error %.2f over %lld episodes (%s weights)\n", result.evaluation.mean,
               result.evaluation.standard_error, static_cast<long long>(result.evaluation.episodes),
               result.weights.c_str());

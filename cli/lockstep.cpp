@@ -195,7 +195,8 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   RunOutcome outcome;
   outcome.seed = run_seed(config);
   outcome.environment = run.environment;
-  const auto result = evaluate_run(run.path, config, config.evaluation.final_episodes, false);
+  config.evaluation.final_max_seconds = 0;  // what is cut by the time is not repeatable
+  const auto result = evaluate_run(run.path, config, run.spec, config.evaluation.final_episodes, false);
   outcome.evaluation = result.evaluation;
   outcome.evaluated = result.weights;
   outcome.command_seconds = seconds(clock.now() - started);

@@ -48,22 +48,19 @@ void add_train(CLI::App& app, cli::TrainOptions& train, int& code) {
   sub->callback([&] { code = cli::train(train); });
 }
 
-struct EvaluateOptions {
-  std::string run_dir;
-  std::int64_t episodes = 0;
-  bool last = false;
-};
-
-void add_evaluate(CLI::App& app, cli::RoleOptions& role, EvaluateOptions& evaluate, int& code) {
+void add_evaluate(CLI::App& app, cli::RoleOptions& role, cli::EvaluateOptions& evaluate, int& code) {
   auto* sub =
       app.add_subcommand("evaluate", "Evaluate a run's weights once (RUN_DIR), or keep evaluating a run (--connect)");
   sub->add_option("run_dir", evaluate.run_dir, "Directory of a run");
   sub->add_option("--episodes", evaluate.episodes, "Episodes to play (default: the run's evaluation.final_episodes)");
   sub->add_flag("--last", evaluate.last, "The newest checkpoint's weights, not the best");
+  sub->add_option("--set", evaluate.overrides,
+                  "Override one of the run's settings: env.plugin=PATH where files lie elsewhere by now; repeatable")
+      ->allow_extra_args(false);
   add_role_options(sub, role, false);
   sub->callback([&] {
     if (!evaluate.run_dir.empty()) {
-      code = cli::evaluate_command(evaluate.run_dir, evaluate.episodes, evaluate.last);
+      code = cli::evaluate_command(evaluate);
     } else if (!role.connect.empty()) {
       cli::run_evaluator(role);
     } else {
@@ -206,7 +203,7 @@ int parse_and_run(int argc, char** argv) {
   actor_app->callback([&] { cli::run_actor(actor); });
 
   cli::RoleOptions evaluator;
-  EvaluateOptions evaluate;
+  cli::EvaluateOptions evaluate;
   add_evaluate(app, evaluator, evaluate, code);
 
   std::string config_file;

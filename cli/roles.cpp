@@ -293,6 +293,7 @@ std::unique_ptr<actors::Evaluator> make_evaluator(Parts parts) {
   options.stack = parts.config.agent.stack;
   options.normalization = parts.config.agent.normalization();
   options.seed = run_seed(parts.config);
+  options.slots = static_cast<std::size_t>(parts.config.actors.slots);
   return std::make_unique<actors::Evaluator>(parts.context, parts.clock, parts.log, std::move(options));
 }
 

@@ -40,8 +40,8 @@ std::uint64_t read_epoch(const fs::path& path) {
 }
 
 // What can be known to be wrong is refused before anything is made or started. `weights`: where the run begins, a
-// file or a checkpoint's directory, or empty. Returns how the environment is set up.
-envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) {
+// file or a checkpoint's directory, or empty. Fills in what the environment is.
+void check_runnable(const RunConfig& config, const fs::path& weights, RunDirectory& run) {
   check_needs_of_run(config);
   check_bind_host(config.control.bind_host, config.control.port);
   const auto environment = envs::make(config.env, 1);
@@ -51,7 +51,9 @@ envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) 
   check_memory(config, schema);
   if (const auto obstacle = nn::device_obstacle(config.learner.device); !obstacle.empty())
     throw ConfigError(text("learner.device ", config.learner.device, " cannot be used: ", obstacle));
-  if (weights.empty()) return environment->protocol();
+  run.spec = environment->spec();
+  run.environment = environment->protocol();
+  if (weights.empty()) return;
   try {
     const auto file = fs::is_directory(weights) ? weights / "weights.bin" : weights;
     normalization.load(learner::load_weights(file, network).statistics, file.string());
@@ -60,7 +62,6 @@ envs::Protocol check_runnable(const RunConfig& config, const fs::path& weights) 
   } catch (const Error& error) {
     throw ConfigError(text("the weights to start from cannot be read: ", error.what()));
   }
-  return environment->protocol();
 }
 
 void check_flags(const TrainOptions& options, const RunConfig& config) {
@@ -122,7 +123,7 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
   }
   const auto checkpoint = learner::newest_verified_checkpoint(run.path / "checkpoints");
   if (checkpoint) run.resume_from = fs::absolute(checkpoint->directory).string();
-  run.environment = check_runnable(run.config, run.resume_from);
+  check_runnable(run.config, run.resume_from, run);
   if (!run.resume_from.empty()) check_replay_fits(load_run_config(saved.string(), {}), run.config, run.resume_from);
   if (checkpoint && !checkpoint->newer.empty()) run.warning = pass_over(*checkpoint);
 }
@@ -157,7 +158,7 @@ RunDirectory open_run(const TrainOptions& options) {
   if (options.resume) {
     reopen(options, run);
   } else {
-    run.environment = check_runnable(run.config, options.init_from);
+    check_runnable(run.config, options.init_from, run);
     if (options.seed >= 0) run.config.seed = options.seed;
     if (run.config.seed < 0) run.config.seed = drawn_seed();
     if (!create_run_directory(options.runs_dir, run.path)) {

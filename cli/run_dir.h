@@ -29,7 +29,8 @@ struct RunDirectory {
   std::string resume_from;  // the checkpoint, when resuming
   std::string warning;      // for the log: newer checkpoints that are damaged; empty for most
   std::uint64_t epoch = 1;
-  envs::Protocol environment;  // how training's environment is set up, field by field; empty for most
+  envs::EnvSpec spec;          // training's environment
+  envs::Protocol environment;  // how it is set up, field by field; empty for most
   RunLock lock;
 };
 

@@ -62,10 +62,9 @@ std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome
   nlohmann::ordered_json json;
   if (outcome.evaluation) {
     const auto& evaluation = *outcome.evaluation;
-    json["evaluation"] = {{"mean", evaluation.mean},
-                          {"standard_error", evaluation.standard_error},
-                          {"episodes", evaluation.episodes},
-                          {"weights", outcome.evaluated}};
+    json["evaluation"] = {{"mean", evaluation.mean},          {"standard_error", evaluation.standard_error},
+                          {"episodes", evaluation.episodes},  {"cut", evaluation.cut},
+                          {"not_begun", evaluation.left_out}, {"weights", outcome.evaluated}};
     if (!evaluation.environment.empty()) json["evaluation"]["environment"] = fields_of(evaluation.environment);
   }
   if (!outcome.environment.empty()) json["environment"] = fields_of(outcome.environment);

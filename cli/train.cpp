@@ -14,6 +14,7 @@
 #include "cli/child.h"
 #include "cli/evaluate.h"
 #include "cli/lockstep.h"
+#include "cli/progress.h"
 #include "cli/roles.h"
 #include "cli/run_dir.h"
 #include "cli/socket_directory.h"
@@ -88,8 +89,7 @@ std::string time_left(const RunConfig& config, const control::Member& member, do
   }
   if (config.stop.wall_seconds > 0) take(std::max(0.0, config.stop.wall_seconds - wall));
   if (left < 0) return "?";
-  const auto whole = static_cast<long>(left);
-  return text(whole / 60, "m", whole % 60 < 10 ? "0" : "", whole % 60, "s");
+  return minutes_text(left);
 }
 
 class Supervisor {
@@ -283,10 +283,7 @@ class Supervisor {
 
   void show_progress(bool last) {
     if (!member_) return;  // nothing was started
-    const bool terminal = isatty(STDERR_FILENO);
-    const auto now = clock_.now();
-    if (!last && now < next_line_) return;
-    next_line_ = now + (terminal ? Milliseconds(500) : Milliseconds(5000));
+    if (!last && !progress_.due()) return;
     const auto& metrics = member_->run_metrics();
     if (metrics.empty()) return;
     std::string line = text(wire::name_of(member_->state()), ": ", member_->env_steps(), " steps");
@@ -301,12 +298,9 @@ class Supervisor {
     add("policy_lag_updates", "lag", 0);
     add("episode_return_mean", "return", 1);
     if (metric(metrics, "evaluation_mean", -1e300) > -1e299) add("evaluation_mean", "eval", 1);
-    line += " | left " + time_left(run_.config, *member_, seconds(now - started_));
-    if (terminal) {
-      std::fprintf(stderr, "\r\x1b[K%s%s", line.c_str(), last ? "\n" : "");
-    } else {
-      std::fprintf(stderr, "%s\n", line.c_str());
-    }
+    line += " | left " + time_left(run_.config, *member_, seconds(clock_.now() - started_));
+    progress_.show(line);
+    if (last) progress_.end();
   }
 
   // The final evaluation and the summary.
@@ -338,7 +332,7 @@ class Supervisor {
 
   void evaluate_result(RunOutcome& outcome) {
     std::fprintf(stderr, "evaluating: %lld episodes\n", static_cast<long long>(run_.config.evaluation.final_episodes));
-    const auto result = evaluate_run(run_.path, run_.config, run_.config.evaluation.final_episodes);
+    const auto result = evaluate_run(run_.path, run_.config, run_.spec, run_.config.evaluation.final_episodes);
     outcome.evaluation = result.evaluation;
     outcome.evaluated = result.weights;
     std::printf("evaluation: mean %.2f, standard error %.2f over %lld episodes (%s weights), %.1f s in all\n",
@@ -363,7 +357,7 @@ class Supervisor {
   std::optional<Nanoseconds> kill_at_;
   bool killed_ = false;  // by us: how processes end is no news any more
   int restarts_ = 0;
-  Nanoseconds next_line_{0};
+  ProgressLine progress_{clock_};
 };
 
 }  // namespace

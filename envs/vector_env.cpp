@@ -166,14 +166,19 @@ void VectorEnv::reset(std::span<const std::uint64_t> seeds) {
   started_ = true;
 }
 
-void VectorEnv::reset_slot(std::size_t slot, std::uint64_t seed) {
-  require_slot(slot);
+void VectorEnv::reset_slots(std::span<const std::uint32_t> slots, std::span<const std::uint64_t> seeds) {
+  if (seeds.size() != slots.size()) {
+    throw InputError(text("environment ", spec_.id, ": ", seeds.size(), " seeds for ", slots.size(), " slots"));
+  }
+  for (const auto slot : slots) require_slot(slot);
   require_started();
   started_ = false;
-  seeds_[slot] = seed;
-  clear_results(slot);
   std::vector<std::uint8_t> which(slots_);
-  which[slot] = 1;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    seeds_[slots[i]] = seeds[i];
+    clear_results(slots[i]);
+    which[slots[i]] = 1;
+  }
   qanat_env_error error = empty_error();
   if (!succeeds(error,
                 [&](auto* e) { return env_.table().reset(env_.get(), seeds_.data(), which.data(), &buffers_, e); })) {

@@ -99,8 +99,9 @@ class VectorEnv {
   // Starts every slot from its seed; one seed a slot. What a slot does afterwards depends on its seed, its index and
   // its actions, not on the other slots. Rewards and flags become 0.
   void reset(std::span<const std::uint64_t> seeds);
-  // The same for one slot; the others' rows stay.
-  void reset_slot(std::size_t slot, std::uint64_t seed);
+  // The same for some slots, `seeds[i]` for `slots[i]`; the others' rows stay.
+  void reset_slots(std::span<const std::uint32_t> slots, std::span<const std::uint64_t> seeds);
+  void reset_slot(std::uint32_t slot, std::uint64_t seed) { reset_slots({&slot, 1}, {&seed, 1}); }
 
   // One step of every slot: discrete [slots], multi_discrete [slots, dims], or box [slots, dims]. Throws InputError,
   // before any slot moves, when an action is out of range or their number is wrong; RunError when the environment

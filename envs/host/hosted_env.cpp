@@ -56,9 +56,9 @@ class HostedEnv {
       // Slots that were not to be reset lose their episodes too; the caller cannot be told within a reset.
       const bool partly = which != nullptr;
       fault(answer, "reset", options_.reset_limit, nullptr);
-      if (partly)
-        throw CallFailed(-1, text("its process failed while a single slot was reset: ", events_->lines.back()));
       start();
+      if (partly)
+        throw CallFailed(-1, text("its process failed while single slots were reset: ", events_->lines.back()));
     }
     take_observations(which, buffers);
     take_resetting(which, buffers);

@@ -48,28 +48,42 @@ double witness_return(std::int64_t slot, std::int64_t episode, std::int64_t step
 
 }  // namespace
 
-TEST_CASE("evaluation: each slot plays the episodes assigned to it, short or long, and returns are raw sums") {
-  // 250 episodes on 100 slots: three for the first fifty, two for the others.
-  const auto options = options_of(250, "dtype=f32,episodes=scripted");
+TEST_CASE("evaluation: episodes are queued over the slots, short or long, and returns are raw sums") {
+  // 7 episodes on 3 slots. A reset from a seed begins the witness's count of episodes anew, so each is its slot's
+  // episode 0, of 1, 2 and 3 steps: slot 0 plays 0, 3, 5 and 6, for it is the first to be free; in the end slots that
+  // are free at the same time take what is left in their order.
+  auto options = options_of(7, "dtype=f32,episodes=scripted");
+  options.slots = 3;
   const auto result = play(options, weights_for(options));
-  const witness::Rules rules{.scripted = true, .longest = 7};
+  const std::vector<std::int64_t> slot_of = {0, 1, 2, 0, 0, 1, 0};
   std::vector<double> returns;
   std::vector<std::int64_t> lengths;
-  for (std::int64_t slot = 0; slot < 100; ++slot) {
-    for (std::int64_t episode = 0; episode < (slot < 50 ? 3 : 2); ++episode) {
-      lengths.push_back(witness::length(rules, 0, slot, episode));
-      returns.push_back(witness_return(slot, episode, lengths.back()));
-    }
+  for (const auto slot : slot_of) {
+    lengths.push_back(slot + 1);
+    returns.push_back(witness_return(slot, 0, slot + 1));
   }
-  CHECK(result.episodes == 250);
+  CHECK(result.episodes == 7);
   CHECK(result.returns == returns);
   CHECK(result.lengths == lengths);
-  const double mean = std::accumulate(returns.begin(), returns.end(), 0.0) / 250;
+  CHECK(result.cut == 0);
+  CHECK(result.left_out == 0);
+  const double mean = std::accumulate(returns.begin(), returns.end(), 0.0) / 7;
   double squares = 0;
   for (const double value : returns) squares += (value - mean) * (value - mean);
-  // Sums of 250 doubles below 200: far below 1e-9.
+  // Sums of 7 doubles below 50: far below 1e-9.
   CHECK(std::abs(result.mean - mean) < 1e-9);
-  CHECK(std::abs(result.standard_error - std::sqrt(squares / 249 / 250)) < 1e-9);
+  CHECK(std::abs(result.standard_error - std::sqrt(squares / 6 / 7)) < 1e-9);
+}
+
+TEST_CASE("evaluation: there are as many slots as allowed, at most one an episode, and never more than a hundred") {
+  const auto slots = [](std::int64_t episodes, std::size_t most) {
+    auto options = options_of(episodes, "dtype=f32");
+    options.slots = most;
+    return EpisodePlayer(options).environment().slots();
+  };
+  CHECK(slots(250, 16) == 16);
+  CHECK(slots(5, 16) == 5);
+  CHECK(slots(250, 0) == 100);
 }
 
 TEST_CASE("evaluation: an episode longer than the limit counts with its return so far") {
@@ -89,6 +103,43 @@ TEST_CASE("evaluation: an episode without end is cut after 10000 steps") {
   const auto options = options_of(1, "dtype=f32,longest=1000000,episodes=stochastic");
   const auto result = evaluate(options, weights_for(options).view());
   CHECK(result.lengths == std::vector<std::int64_t>{10'000});
+  CHECK(result.cut == 0);  // by the time
+}
+
+TEST_CASE("evaluation: when its time is over, what goes on is cut and counts, what was not begun is left out") {
+  auto options = options_of(9, "dtype=f32,longest=1000000,episodes=stochastic");
+  options.slots = 4;
+  options.players = 2;
+  options.max_steps = 1'000'000'000;
+  options.max_seconds = 0.5;
+  // Episodes that have ended before count whole. All four slots together play some million steps a second at most, and
+  // the five episodes that would have to end have half a million each.
+  std::vector<EvaluationProgress> seen;
+  const auto result =
+      evaluate(options, weights_for(options).view(), [&](const EvaluationProgress& now) { seen.push_back(now); });
+  CHECK(result.cut >= 1);
+  CHECK(result.left_out >= 1);
+  CHECK(result.episodes + result.left_out == 9);
+  CHECK(result.returns.size() == static_cast<std::size_t>(result.episodes));
+  REQUIRE(!seen.empty());
+  CHECK(seen.back().steps > 0);
+  CHECK(seen.back().steps <= std::accumulate(result.lengths.begin(), result.lengths.end(), std::int64_t{0}));
+}
+
+TEST_CASE("evaluation: of episodes cut by the time, one without a step yet is left out") {
+  auto options = options_of(6, "dtype=f32,longest=5,episodes=scripted");
+  options.slots = 2;
+  EpisodePlayer player(options);
+  const auto weights = weights_for(options);
+  player.begin(weights.view(), SeedPurpose::final_evaluation, 0);
+  player.step();  // slot 0's episode has one step: its second is begun
+  CHECK(player.episodes_ended() == 1);
+  player.cut();
+  CHECK(player.done());
+  const auto result = player.result();
+  CHECK(result.lengths == std::vector<std::int64_t>{1, 1});
+  CHECK(result.cut == 1);
+  CHECK(result.left_out == 4);
 }
 
 TEST_CASE("evaluation: the same purpose and round repeats, other ones play other episodes") {
@@ -107,20 +158,25 @@ TEST_CASE("evaluation: the same purpose and round repeats, other ones play other
   CHECK(play(SeedPurpose::evaluation, 1) == first);
 }
 
-TEST_CASE("evaluation: side by side, players play what one alone plays, whatever is explored") {
+TEST_CASE("evaluation: however many slots and players, the episodes are the same, whatever is explored") {
   auto options = options_of(130, "");
   options.environment = {.id = "CartPole-v1"};
   options.epsilon = GENERATE(0.0, 0.3);
-  options.max_steps = 30;  // some are cut, and begin again from a seed of ours
+  options.max_steps = 30;  // some are cut
   const auto weights = weights_for(options);
   const auto alone = play(options, weights);
-  const auto together = evaluate(options, weights.view());
-  CHECK(together.returns == alone.returns);
-  CHECK(together.lengths == alone.lengths);
-  CHECK(together.mean == alone.mean);
-  CHECK(together.standard_error == alone.standard_error);
+  for (const auto& [slots, players] : {std::pair<std::size_t, std::size_t>{0, 0}, {1, 1}, {7, 3}, {130, 60}}) {
+    INFO(slots << " slots, " << players << " players");
+    options.slots = slots;
+    options.players = players;
+    const auto together = evaluate(options, weights.view());
+    CHECK(together.returns == alone.returns);
+    CHECK(together.lengths == alone.lengths);
+    CHECK(together.mean == alone.mean);
+    CHECK(together.standard_error == alone.standard_error);
+  }
   std::vector<double> parts;
-  for (const SlotRange share : {SlotRange{0, 1}, SlotRange{1, 60}, SlotRange{61, 39}}) {
+  for (const Share share : {Share{0, 1, 1}, Share{1, 60, 9}, Share{61, 69, 69}}) {
     EpisodePlayer player(options, share);
     player.begin(weights.view(), SeedPurpose::final_evaluation, 0);
     while (!player.done()) player.step();

@@ -126,6 +126,69 @@ TEST_CASE("evaluation: episodes that broke off with their Python process are pla
   CHECK(whole.events.empty());
 }
 
+TEST_CASE(
+    "evaluation: a process that breaks while single slots are reset breaks off all episodes, and they are played") {
+  if (envs::test_python() == nullptr) return;
+  const envs::Once once;
+  EvaluationOptions options;
+  options.network.hidden = {8};
+  options.network.input_scale = 1e-9;
+  options.episodes = 5;
+  options.slots = 2;
+  options.players = 1;
+  // Its own reset after an episode's end is the first that is not seeded: episode 1 of the slot.
+  options.environment =
+      envs::scripted("Script-v0", text(R"({"reset_what": "kill", "lengths": [2], "once": ")", once.text(), "\"}"));
+  const EpisodePlayer player(options);
+  nn::Weights weights;
+  weights.parameters.resize(nn::parameter_count(player.network()));
+  const auto result = evaluate(options, weights.view());
+  CHECK(result.lengths == std::vector<std::int64_t>(5, 2));
+  CHECK(result.returns == std::vector<double>(5, 3));
+  CHECK(result.events.size() == 1);
+}
+
+TEST_CASE("evaluation: episodes are queued over slots in every autoreset mode") {
+  if (envs::test_python() == nullptr) return;
+  for (const std::string mode : {"slots", "NextStep", "SameStep", "Disabled"}) {
+    INFO(mode);
+    EvaluationOptions options;
+    options.network.hidden = {8};
+    options.network.input_scale = 1e-9;
+    options.episodes = 5;
+    options.slots = 2;
+    options.players = 1;
+    const std::string lengths = R"({"lengths": [3])";
+    options.environment = mode == "slots"
+                              ? envs::scripted("Script-v0", lengths + "}")
+                              : envs::scripted("ScriptVector-v0", lengths + ", \"mode\": \"" + mode + "\"}");
+    const EpisodePlayer player(options);
+    nn::Weights weights;
+    weights.parameters.resize(nn::parameter_count(player.network()));
+    const auto result = evaluate(options, weights.view());
+    CHECK(result.lengths == std::vector<std::int64_t>(5, 3));
+    CHECK(result.returns == std::vector<double>(5, 6));
+  }
+}
+
+TEST_CASE("evaluation: where a class resets all slots or none, each slot plays its share as the class begins them") {
+  if (envs::test_python() == nullptr) return;
+  EvaluationOptions options;
+  options.network.hidden = {8};
+  options.network.input_scale = 1e-9;
+  options.episodes = 5;
+  options.slots = 2;
+  options.players = 1;
+  options.environment = envs::scripted("Whole-v0", "{}");
+  const EpisodePlayer player(options);
+  nn::Weights weights;
+  weights.parameters.resize(nn::parameter_count(player.network()));
+  // Slot 0 plays episodes 0, 2 and 4 of the five, its own 0, 1 and 2: of 3, 1 and 2 steps. Slot 1 plays two.
+  const auto result = evaluate(options, weights.view());
+  CHECK(result.lengths == std::vector<std::int64_t>{3, 3, 1, 1, 2});
+  CHECK(result.returns == std::vector<double>{6, 6, 11, 11, 43});
+}
+
 TEST_CASE("actor: a broken Python process leaves truncated episodes, and the run goes on") {
   if (envs::test_python() == nullptr) return;
   const envs::Once once;

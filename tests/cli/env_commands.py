@@ -77,6 +77,12 @@ def a_run_keeps_the_plugins_path(folder):
     saved = (folder / "elsewhere" / "runs" / "coin" / "config.yaml").read_text()
     wanted(saved, f'plugin: "{folder / "config" / "libcoin.so"}"')
     wanted(qanat("evaluate", "elsewhere/runs/coin", cwd=folder), "over 10 episodes")
+    # When both have moved, the way out is named, and works from anywhere.
+    (folder / "elsewhere").rename(folder / "moved")
+    (folder / "config" / "libcoin.so").rename(folder / "coin_of_today.so")
+    wanted(qanat("evaluate", "moved/runs/coin", cwd=folder, code=2), "there is no such file", "--set: env.plugin=PATH")
+    wanted(qanat("evaluate", "runs/coin", "--set", "env.plugin=../coin_of_today.so", cwd=folder / "moved"),
+           "over 10 episodes")
 
 
 def bench_gives_rates(folder):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import struct
+import time
 
 from support import CONFIGS, ENDLESS, check, check_in, until
 
@@ -112,6 +113,24 @@ def test_the_evaluation_can_be_repeated(place):
     check_in(f"mean {mean:.2f}", again.out, "the same weights and seeds give the same mean")
     last = place.call("evaluate", train.run.path, "--last", "--episodes", 3).expect(0, 5)
     check_in("over 3 episodes (last, update 200 weights)", last.out, "what --last says")
+
+
+def test_a_long_evaluation_says_how_far_it_is_and_ends_in_time(place):
+    # Episodes of up to a million steps, which no one sees the end of.
+    train = place.train(sets=["env.id=witness", "env.options=dtype=f32,longest=1000000", "stop.updates=10",
+                              "stop.at_target_score=false", "evaluation.max_steps=1000000000",
+                              "evaluation.final_max_seconds=4", "actors.count=1"]).expect(0, 60)
+    check_in(" of 100 episodes, ", train.err, "its progress")
+    check_in(" | left ", train.err, "its progress")
+    check_in("ended after 4 s (evaluation.final_max_seconds)", train.err, "its end")
+    evaluation = train.run.summary()["evaluation"]
+    check(evaluation["cut"] >= 1 and evaluation["not_begun"] >= 1, "what was cut is counted:", evaluation)
+    check(evaluation["episodes"] + evaluation["not_begun"] == 100, "the episodes in all:", evaluation)
+    begin = time.monotonic()
+    again = place.call("evaluate", train.run.path, "--set", "evaluation.final_max_seconds=0.5").expect(0, 15)
+    check("evaluating" not in again.err, "a short one says nothing:", again.err)
+    check_in("ended after 0.5 s", again.err, "its end")
+    check(time.monotonic() - begin < 10, "it is over after", time.monotonic() - begin)
 
 
 def test_a_resumed_run_of_a_finished_one_evaluates_again(place):

@@ -94,6 +94,23 @@ def script_vector(num_envs, mode="NextStep", parallel=False, **kwargs):
     return kind([lambda: Script(**kwargs) for _ in range(num_envs)], autoreset_mode=mode)
 
 
+class Whole(gym.vector.VectorEnv):
+    """Scripts that are reset all at once or begin their next episodes by themselves, as Gymnasium's own classes."""
+
+    metadata = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs, **kwargs):
+        self.num_envs, self.inner = num_envs, script_vector(num_envs, **kwargs)
+        self.single_observation_space, self.observation_space = self.inner.single_observation_space, self.inner.observation_space
+        self.single_action_space, self.action_space = self.inner.single_action_space, self.inner.action_space
+
+    def reset(self, *, seed=None, options=None):
+        return self.inner.reset(seed=seed)
+
+    def step(self, actions):
+        return self.inner.step(actions)
+
+
 class Shapes(gym.Env):
     """Gives what `observation` names and takes what `action` names; the reward is the sum of the action's numbers."""
 
@@ -138,4 +155,5 @@ class Shapes(gym.Env):
 
 gym.register("Script-v0", entry_point=Script, disable_env_checker=True)
 gym.register("ScriptVector-v0", vector_entry_point=script_vector)
+gym.register("Whole-v0", vector_entry_point=Whole)
 gym.register("Shapes-v0", entry_point=Shapes, disable_env_checker=True)

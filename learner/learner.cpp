@@ -137,6 +137,7 @@ void Learner::build() {
   client.seed = derive_seed(options_.seed, static_cast<int>(wire::Role::learner), welcome.start_count);
   client.identity = text("learner-", member_.incarnation());
   client.prefetch = static_cast<std::uint32_t>(options_.learner.prefetch);
+  client.silent_after = Seconds(options_.replay.silent_after_seconds);
   client_.emplace(context_, clock_, std::move(client));
   client_->set_epoch(member_.epoch());
 

@@ -1,7 +1,6 @@
 #include "replay/client.h"
 
 #include <algorithm>
-#include <atomic>
 #include <thread>
 
 #include "core/error.h"
@@ -17,9 +16,6 @@ constexpr Milliseconds priorities_wait{10};
 constexpr std::size_t part_bytes = 512UL << 10;
 // About so many requests are under way at most: a shard's queue, and ours for its replies, hold a thousand messages.
 constexpr std::size_t most_parts = 256;
-// Helpers are called for batches of at least so much: waking them takes as long as copying some hundred kilobytes.
-constexpr std::size_t shared_bytes = 1UL << 20;
-constexpr std::uint32_t no_row = ~0U;
 
 }  // namespace
 
@@ -61,15 +57,13 @@ void ReplayClient::set_shards(const std::vector<ShardAddress>& shards) {
   std::sort(next.begin(), next.end(), [](const Shard& a, const Shard& b) { return a.address.index < b.address.index; });
   shards_ = std::move(next);
   for (auto& round : pending_) {
-    for (std::size_t i = round.parts.size(); i-- > 0;) {  // what is asked for anew comes last
-      if (!round.parts[i].reply && !find(round.parts[i].shard, round.parts[i].incarnation)) reissue(round, i);
-    }
+    pass_on(round, [&](const Part& part) { return !find(round.shares[part.share]); });
   }
 }
 
-ReplayClient::Shard* ReplayClient::find(std::int64_t index, std::uint64_t incarnation) {
+ReplayClient::Shard* ReplayClient::find(const Share& share) {
   for (auto& shard : shards_) {
-    if (shard.address.index == index && shard.address.incarnation == incarnation) return &shard;
+    if (shard.address.index == share.shard && shard.address.incarnation == share.incarnation) return &shard;
   }
   return nullptr;
 }
@@ -89,22 +83,35 @@ bool ReplayClient::step() {
         shard.socket->refuse(error.what());  // its part is asked for again when a later one was answered, or none
       }
     }
-    const bool stale = !shard.known || shard.items == 0 || now - shard.heard > std::chrono::seconds(1);
-    if (stale && now - shard.asked >= ask_again) ask(shard);
+    const bool stale = !shard.known || shard.items == 0 || now - shard.heard > options_.silent_after / 2;
+    // One that is silent is asked more seldom: all the questions would reach it at once.
+    if (stale && now - shard.asked >= (shard.silent ? ask_again * 5 : ask_again)) ask(shard);
   }
-  for (auto& round : pending_) {
-    for (std::size_t i = round.parts.size(); i-- > 0;) {
-      auto& part = round.parts[i];
-      if (part.reply) continue;
-      auto* shard = find(part.shard, part.incarnation);
-      if (part.unsent && shard && !shard->full && !shard->silent) send(*shard, part);
-      if (!lost(part, shard)) continue;
-      if (shard && now - shard->heard > options_.silent_after) shard->silent = true;
-      reissue(round, i);
-    }
-  }
+  for (auto& round : pending_) follow_up(round);
   if (priorities_since_ && now - *priorities_since_ >= priorities_wait) send_priorities();
   return any;
+}
+
+// Sends what could not be sent before and what was lost; what silent shards owe goes to others.
+void ReplayClient::follow_up(Round& round) {
+  bool silence = false;
+  for (auto& part : round.parts) {
+    if (part.reply) continue;
+    auto* shard = find(round.shares[part.share]);
+    if (part.unsent && shard && !shard->full && !shard->silent) send(*shard, part);
+    if (!lost(part, shard)) continue;
+    if (shard && clock_.now() - shard->heard > options_.silent_after) shard->silent = true;
+    if (shard && !shard->silent) {
+      send(*shard, part);
+    } else {
+      silence = true;
+    }
+  }
+  if (!silence) return;
+  pass_on(round, [&](const Part& part) {
+    const auto* shard = find(round.shares[part.share]);
+    return !shard || shard->silent;
+  });
 }
 
 // Whether the part's request or its answer was lost: a later one was answered, or none is any more.
@@ -131,14 +138,14 @@ bool ReplayClient::request(std::uint32_t batches) {
   send_priorities();
   Round round;
   round.batches = batches;
-  if (!allot(round, options_.batch * batches)) return false;
+  if (!allot(round, options_.batch * batches, 1)) return false;
   pending_.push_back(std::move(round));
   in_flight_ += batches;
   return true;
 }
 
-// Draws which shards serve `draws` items, and asks them. False when nobody has anything.
-bool ReplayClient::allot(Round& round, std::uint32_t draws) {
+// Of each shard, what a draw is its with. All 0 when nobody is known to have anything.
+std::vector<double> ReplayClient::weights() const {
   double total_mass = 0;
   double total_items = 0;
   for (const auto& shard : shards_) {
@@ -146,59 +153,127 @@ bool ReplayClient::allot(Round& round, std::uint32_t draws) {
     total_mass += static_cast<double>(shard.mass);
     total_items += static_cast<double>(shard.items);
   }
-  if (total_items == 0) return false;
-  const auto weight = [&](const Shard& shard) {
-    if (!shard.known || shard.silent) return 0.0;
-    return total_mass > 0 ? static_cast<double>(shard.mass) / total_mass
-                          : static_cast<double>(shard.items) / total_items;
-  };
+  std::vector<double> out(shards_.size(), 0);
+  if (total_items == 0) return out;
+  for (std::size_t s = 0; s < shards_.size(); ++s) {
+    const auto& shard = shards_[s];
+    if (!shard.known || shard.silent) continue;
+    out[s] =
+        total_mass > 0 ? static_cast<double>(shard.mass) / total_mass : static_cast<double>(shard.items) / total_items;
+  }
+  return out;
+}
+
+// Draws which shards serve `draws` draws, with `portion` of the round's probability between them, and asks them. False
+// when nobody has anything.
+bool ReplayClient::allot(Round& round, std::uint32_t draws, double portion) {
+  const auto weight = weights();
+  if (std::all_of(weight.begin(), weight.end(), [](double w) { return w <= 0; })) return false;
   std::vector<std::uint32_t> counts(shards_.size(), 0);
   for (std::uint32_t i = 0; i < draws; ++i) {
     double u = (i + rng_.uniform()) / draws;
     std::size_t chosen = shards_.size();
     for (std::size_t s = 0; s < shards_.size(); ++s) {
-      const double w = weight(shards_[s]);
-      if (w <= 0) continue;
+      if (weight[s] <= 0) continue;
       chosen = s;  // the last one with any weight takes what rounding leaves over
-      if (u < w) break;
-      u -= w;
+      if (u < weight[s]) break;
+      u -= weight[s];
     }
     ++counts[chosen];
   }
   for (std::size_t s = 0; s < shards_.size(); ++s) {
-    while (counts[s] > 0) {
-      Part part;
-      part.count = std::min(counts[s], largest_part_);
-      part.share = weight(shards_[s]);
-      counts[s] -= part.count;
-      send(shards_[s], part);
-      round.parts.push_back(std::move(part));
-    }
+    if (weight[s] <= 0) continue;
+    const auto share = share_of(round, shards_[s]);
+    round.shares[share].q += portion * weight[s];
+    round.shares[share].draws += counts[s];
+    ask_for(round, share, shards_[s], counts[s]);
   }
   return true;
 }
 
+std::size_t ReplayClient::share_of(Round& round, const Shard& shard) {
+  for (std::size_t i = 0; i < round.shares.size(); ++i) {
+    const auto& share = round.shares[i];
+    if (share.shard == shard.address.index && share.incarnation == shard.address.incarnation) return i;
+  }
+  round.shares.push_back({shard.address.index, shard.address.incarnation, 0, 0});
+  return round.shares.size() - 1;
+}
+
+// Asks a shard for so many draws, stratified over its whole mass.
+void ReplayClient::ask_for(Round& round, std::size_t share, Shard& shard, std::uint32_t draws) {
+  Strata strata{0, draws};
+  // Which request asks for which strata is as good as drawn for each: an item that the moving mass carries from the
+  // strata of one request into those of another is met by both or by neither equally often.
+  if (draws > largest_part_) strata.first = static_cast<std::uint32_t>(rng_.below(draws));
+  for (auto left = draws; left > 0;) {
+    Part part;
+    part.share = share;
+    part.count = std::min(left, largest_part_);
+    part.strata = strata;
+    left -= part.count;
+    strata.first = (strata.first + part.count) % strata.total;
+    send(shard, part);
+    round.parts.push_back(std::move(part));
+  }
+}
+
 void ReplayClient::send(Shard& shard, Part& part) {
-  part.shard = shard.address.index;
-  part.incarnation = shard.address.incarnation;
   part.request = next_request_++;
-  auto message = wire::encode(wire::SampleRequest{epoch_, part.request, part.count, max_priority()});
+  auto message = wire::encode(
+      wire::SampleRequest{epoch_, part.request, part.count, max_priority(), part.strata.first, part.strata.total});
   shard.full = shard.socket->send(message) != wire::Sent::yes;
   // What waits for room in a queue waits since it first did.
   if (!part.unsent || !shard.full) part.sent = clock_.now();
   part.unsent = shard.full;
 }
 
-// The part's draws go to the shards that are left. When none has anything now, the part waits for its next turn.
-void ReplayClient::reissue(Round& round, std::size_t part) {
-  const auto count = round.parts[part].count;
-  if (allot(round, count)) {
-    round.parts.erase(round.parts.begin() + static_cast<std::ptrdiff_t>(part));
+// The draws of the parts that are `owed` and not answered go to the shards that have something, and with them the
+// shares of those who owe them: the part of a share that its open draws are of all its draws. A shard without a draw in
+// the round gives up all of its share when it is gone or silent: it might have owed some.
+// When nobody has anything now, the parts wait for their next turn.
+void ReplayClient::pass_on(Round& round, const Condition& owed) {
+  const auto open = [&](const Part& part) { return !part.reply && owed(part); };
+  std::vector<std::uint32_t> counts(round.shares.size(), 0);
+  for (const auto& part : round.parts) counts[part.share] += open(part) ? part.count : 0;
+  std::uint32_t draws = 0;
+  double portion = 0;
+  std::vector<double> given(round.shares.size(), 0);
+  for (std::size_t i = 0; i < round.shares.size(); ++i) {
+    const auto& share = round.shares[i];
+    const auto* shard = find(share);
+    const bool absent = !shard || shard->silent;
+    if (counts[i] == share.draws) {
+      given[i] = counts[i] > 0 || absent ? share.q : 0;
+    } else {
+      given[i] = share.q * counts[i] / share.draws;
+    }
+    draws += counts[i];
+    portion += given[i];
+  }
+  if (draws == 0) return;
+  const auto weight = weights();
+  if (std::all_of(weight.begin(), weight.end(), [](double w) { return w <= 0; })) {
+    for (auto& part : round.parts) {
+      if (!open(part)) continue;
+      part.unsent = false;
+      part.sent = clock_.now() - std::chrono::duration_cast<Nanoseconds>(options_.silent_after) + ask_again;
+    }
     return;
   }
-  round.parts[part].request = 0;
-  round.parts[part].unsent = false;
-  round.parts[part].sent = clock_.now() - std::chrono::duration_cast<Nanoseconds>(options_.silent_after) + ask_again;
+  for (std::size_t i = 0; i < round.shares.size(); ++i) {
+    round.shares[i].q -= given[i];
+    round.shares[i].draws -= counts[i];
+  }
+  std::erase_if(round.parts, open);
+  (void)allot(round, draws, portion);
+}
+
+// The same draws of the same shard, or of others when it is not there.
+void ReplayClient::ask_again_for(Round& round, std::size_t part) {
+  auto& wanted = round.parts[part];
+  if (auto* shard = find(round.shares[wanted.share]); shard && !shard->silent) return send(*shard, wanted);
+  pass_on(round, [request = wanted.request](const Part& one) { return one.request == request; });
 }
 
 void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
@@ -219,10 +294,10 @@ void ReplayClient::handle(Shard& shard, wire::Incoming&& message) {
     for (std::size_t i = 0; i < round.parts.size(); ++i) {
       auto& part = round.parts[i];
       if (part.request != reply.request || part.reply) continue;
-      if (reply.count == 0) return reissue(round, i);
+      if (reply.count == 0) return pass_on(round, [&](const Part& one) { return one.request == reply.request; });
       if (!message.parts.empty() && !message.parts[0].intact()) {
         shard.socket->refuse("sample reply: checksum mismatch of its item table");
-        return reissue(round, i);
+        return ask_again_for(round, i);
       }
       return accept(part, reply, std::move(message));
     }
@@ -250,150 +325,6 @@ void ReplayClient::accept(Part& part, wire::SampleReply reply, wire::Incoming&& 
   part.table.decode(message.parts[0].bytes(), reply.count, reply.rows);
   part.columns.assign(std::make_move_iterator(message.parts.begin() + 1), std::make_move_iterator(message.parts.end()));
   part.reply = reply;
-}
-
-std::optional<SampledBatch> ReplayClient::take(const RowMemory& memory) {
-  if (pending_.empty()) return std::nullopt;
-  auto& round = pending_.front();
-  if (!std::all_of(round.parts.begin(), round.parts.end(), [](const Part& part) { return part.reply.has_value(); }))
-    return std::nullopt;
-  if (round.picks.empty()) deal(round);
-  SampledBatch out = std::exchange(spare_, {});
-  const auto picks = std::span<const Pick>(round.picks).subspan(round.taken * options_.batch, options_.batch);
-  describe_items(round, picks, out);
-  number_rows(round, picks, out);
-  if (!copy_rows(round, memory, out)) {
-    spare_ = std::move(out);
-    drop_damaged(round);
-    return std::nullopt;
-  }
-  --in_flight_;
-  if (++round.taken == round.batches) pending_.pop_front();
-  return out;
-}
-
-// The items stand in the order of their strata. Of each `batches` neighbours every batch gets one, which one is drawn.
-void ReplayClient::deal(Round& round) {
-  const auto batches = round.batches;
-  round.picks.resize(std::size_t{batches} * options_.batch);
-  std::uint32_t at = 0;
-  std::uint32_t shift = 0;
-  for (std::uint32_t p = 0; p < round.parts.size(); ++p) {
-    for (std::uint32_t i = 0; i < round.parts[p].count; ++i, ++at) {
-      if (batches > 1 && at % batches == 0) shift = static_cast<std::uint32_t>(rng_.below(batches));
-      const auto batch = (at + shift) % batches;
-      round.picks[std::size_t{batch} * options_.batch + at / batches] = {p, i};
-    }
-  }
-}
-
-void ReplayClient::describe_items(const Round& round, std::span<const Pick> picks, SampledBatch& out) const {
-  const auto size = picks.size();
-  auto& table = out.table;
-  table.stack = options_.stack;
-  table.n_step = options_.n_step;
-  table.resize(size);
-  out.probability.resize(size);
-  out.shard.resize(size);
-  out.incarnations.resize(size);
-  out.items = items();
-  for (std::size_t i = 0; i < size; ++i) {
-    const auto& part = round.parts[picks[i].part];
-    const auto& from = part.table;
-    const std::size_t item = picks[i].item;
-    table.generations[i] = from.generations[item];
-    table.slots[i] = from.slots[item];
-    table.leaves[i] = from.leaves[item];
-    table.actions[i] = from.actions[item];
-    table.steps[i] = from.steps[item];
-    table.terminal[i] = from.terminal[item];
-    std::copy_n(&from.rewards[item * table.n_step], table.n_step, &table.rewards[i * table.n_step]);
-    const double local = part.reply->mass > 0
-                             ? static_cast<double>(from.leaves[item]) / static_cast<double>(part.reply->mass)
-                             : 1.0 / static_cast<double>(std::max<std::uint64_t>(1, part.reply->items));
-    out.probability[i] = part.share * local;
-    out.shard[i] = static_cast<std::uint32_t>(part.shard);
-    out.incarnations[i] = part.incarnation;
-  }
-}
-
-// Numbers the rows that these items need, in the order they come up.
-void ReplayClient::number_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out) {
-  if (renumbered_.size() < round.parts.size()) renumbered_.resize(round.parts.size());
-  for (std::size_t p = 0; p < round.parts.size(); ++p) renumbered_[p].assign(round.parts[p].reply->rows, no_row);
-  sources_.clear();
-  const auto number = [&](std::uint32_t part, std::uint32_t row) {
-    auto& renumbered = renumbered_[part][row];
-    if (renumbered == no_row) {
-      renumbered = static_cast<std::uint32_t>(sources_.size());
-      sources_.push_back({part, row});
-    }
-    return renumbered;
-  };
-  const std::size_t stack = options_.stack;
-  for (std::size_t i = 0; i < picks.size(); ++i) {
-    const auto& from = round.parts[picks[i].part].table;
-    for (std::size_t k = 0; k < stack; ++k) {
-      out.table.state[i * stack + k] = number(picks[i].part, from.state[picks[i].item * stack + k]);
-      out.table.next_state[i * stack + k] = number(picks[i].part, from.next_state[picks[i].item * stack + k]);
-    }
-  }
-  out.rows = static_cast<std::uint32_t>(sources_.size());
-}
-
-// Each row once, straight from the messages, part by part; a part is checked right before, so that it is in the cache.
-// False: one was not intact.
-bool ReplayClient::copy_rows(Round& round, const RowMemory& memory, SampledBatch& out) {
-  std::vector<std::byte*> places(row_bytes_.size());
-  out.columns.resize(row_bytes_.size());
-  for (std::size_t c = 0; c < row_bytes_.size(); ++c) {
-    const auto bytes = sources_.size() * row_bytes_[c];
-    const auto place = c == 0 && memory ? memory(bytes) : std::span<std::byte>();
-    out.columns[c].resize(place.empty() ? bytes : 0);
-    places[c] = place.empty() ? out.columns[c].data() : place.data();
-    if (c == 0) out.elsewhere = place.empty() ? nullptr : place.data();
-  }
-  const auto by_part = [](const Pick& source, std::size_t part) { return source.part < part; };
-  std::atomic<bool> intact = true;
-  const auto copy_part = [&](std::size_t index) {
-    const auto& columns = round.parts[index].columns;
-    const auto first = std::lower_bound(sources_.begin(), sources_.end(), index, by_part);
-    const auto last = std::lower_bound(first, sources_.end(), index + 1, by_part);
-    for (std::size_t c = 0; c < columns.size(); ++c) {
-      if (!round.checked && !columns[c].intact()) {
-        intact = false;
-        return;
-      }
-      const auto* from = columns[c].bytes().data();
-      auto* to = places[c] + static_cast<std::size_t>(first - sources_.begin()) * row_bytes_[c];
-      for (auto source = first; source != last; ++source, to += row_bytes_[c]) {
-        std::memcpy(to, from + source->item * row_bytes_[c], row_bytes_[c]);
-      }
-    }
-  };
-  if (sources_.size() * row_bytes_[0] >= shared_bytes) {
-    if (!helpers_) helpers_.emplace(options_.helpers);
-    helpers_->run(round.parts.size(), copy_part);
-  } else {
-    for (std::size_t i = 0; i < round.parts.size(); ++i) copy_part(i);
-  }
-  round.checked = intact;
-  return intact;
-}
-
-// Asks again for what came damaged. Precondition: nothing of the round has been taken.
-void ReplayClient::drop_damaged(Round& round) {
-  round.picks.clear();
-  for (std::size_t i = round.parts.size(); i-- > 0;) {
-    auto& part = round.parts[i];
-    const auto intact = [](const wire::Frame& column) { return column.intact(); };
-    if (!part.reply || std::all_of(part.columns.begin(), part.columns.end(), intact)) continue;
-    part.reply.reset();
-    part.columns.clear();
-    if (const auto* shard = find(part.shard, part.incarnation))
-      shard->socket->refuse("sample reply: checksum mismatch");
-    reissue(round, i);
-  }
 }
 
 void ReplayClient::update_priorities(const SampledBatch& batch, std::span<const float> priorities) {

@@ -3,11 +3,17 @@
 // The client fixes q_s, each shard's share, from the newest masses it holds, and draws the shards' counts
 // stratified over the concatenated mass. Shard s draws by its own mass m_s of that moment and returns each
 // leaf and m_s; P = q_s * leaf / m_s is the probability with which the item was really drawn, whatever moved
-// in between. A shard that is silent for `silent_after`, was replaced, or has nothing to draw gives its part of
-// the batch to the others. Requests are answered in order: one that a later one overtook was lost and is sent again.
-// With all masses zero, shards are drawn by their number of items.
+// in between. With all masses zero, shards are drawn by their number of items.
 //
-// Several batches may be drawn as one round: one request and one reply a shard for all of them. The round is stratified
+// A shard's draws are stratified over its whole mass, in however many requests they are asked for: each request names
+// its strata. They begin at one that is drawn anew each time, so P holds although the mass may move between requests.
+//
+// Requests are answered in order: one that a later one overtook was lost and is sent again. A shard that is silent for
+// `silent_after`, was replaced, or has nothing to draw gives the draws that it owes to the others, and with them its
+// share, so that a batch has one definition of P: q_s is the part of all draws that shard s was to make and that which
+// it took over, as if it had been so from the start.
+//
+// Several batches may be drawn as one round: its requests are those of one large batch. The round is stratified
 // as a whole and dealt out so that each batch is stratified over the whole mass too; every item's P stays the same.
 // New priorities wait for the next request, so that both wake a shard once.
 // Never blocks. One owner thread. Large batches are checked and copied with helpers, where there are processors for
@@ -28,6 +34,7 @@
 #include "core/rng.h"
 #include "replay/sample_table.h"
 #include "replay/schema.h"
+#include "replay/selector.h"
 #include "wire/messages.h"
 
 namespace qanat::replay {
@@ -48,7 +55,7 @@ struct ClientOptions {
   std::uint32_t prefetch = 1;  // batches that will be requested ahead
   std::uint64_t seed = 0;
   std::string identity;  // of this learner's sockets
-  Seconds silent_after{5};
+  Seconds silent_after{2};
   std::size_t helpers = spare_processors();  // threads beside the owner's
 
   // One for every four processors from eight on: the others have actors and shards.
@@ -136,12 +143,19 @@ class ReplayClient {
     std::vector<std::uint64_t> generations;
     std::vector<float> priorities;
   };
-  struct Part {
+  // What one shard process draws of a round: its share q_s of the probability, and how many of the draws.
+  struct Share {
     std::int64_t shard = 0;
     std::uint64_t incarnation = 0;
+    double q = 0;
+    std::uint32_t draws = 0;
+  };
+  // What one request asks for.
+  struct Part {
+    std::size_t share = 0;  // which of the round's
     std::uint64_t request = 0;
     std::uint32_t count = 0;
-    double share = 0;  // q_s
+    Strata strata;
     Nanoseconds sent{0};
     bool unsent = false;  // the socket took no more
     std::optional<wire::SampleReply> reply;
@@ -157,6 +171,7 @@ class ReplayClient {
     bool checked = false;  // that the rows are those that the shards sent
     std::uint32_t batches = 1;
     std::uint32_t taken = 0;
+    std::vector<Share> shares;
     std::vector<Part> parts;
     std::vector<Pick> picks;  // [batches, batch], once all parts are there
   };
@@ -165,12 +180,18 @@ class ReplayClient {
   void accept(Part& part, wire::SampleReply reply, wire::Incoming&& message);
   void check_parts(const wire::SampleReply& reply, const wire::Incoming& message) const;
   void ask(Shard& shard);
-  bool allot(Round& round, std::uint32_t draws);
-  void reissue(Round& round, std::size_t part);
+  bool allot(Round& round, std::uint32_t draws, double portion);
+  [[nodiscard]] std::vector<double> weights() const;
+  std::size_t share_of(Round& round, const Shard& shard);
+  void ask_for(Round& round, std::size_t share, Shard& shard, std::uint32_t draws);
+  using Condition = std::function<bool(const Part&)>;
+  void pass_on(Round& round, const Condition& owed);
+  void ask_again_for(Round& round, std::size_t part);
+  void follow_up(Round& round);
   [[nodiscard]] bool lost(const Part& part, const Shard* shard) const;
   void send(Shard& shard, Part& part);
   [[nodiscard]] float max_priority() const;
-  [[nodiscard]] Shard* find(std::int64_t index, std::uint64_t incarnation);
+  [[nodiscard]] Shard* find(const Share& share);
   void deal(Round& round);
   void describe_items(const Round& round, std::span<const Pick> picks, SampledBatch& out) const;
   void number_rows(const Round& round, std::span<const Pick> picks, SampledBatch& out);

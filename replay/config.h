@@ -20,6 +20,7 @@ struct ReplayConfig {
   double beta_end = 1.0;
   std::int64_t beta_updates = 100'000;
   double priority_epsilon = 1e-3;
+  double silent_after_seconds = 2;
   std::int64_t max_frame_megabytes = 256;
 
   void describe(ConfigVisitor& v) {
@@ -42,6 +43,10 @@ struct ReplayConfig {
             {.low = 0, .high = 1});
     v.field("beta_updates", beta_updates, "Updates over which beta is annealed.", {.low = 1});
     v.field("priority_epsilon", priority_epsilon, "Added to |TD error|, so that no item is forgotten.", {.low = 0});
+    v.field("silent_after_seconds", silent_after_seconds,
+            "Silence of a shard after which the other shards draw its part of the learner's batches, until it is heard "
+            "again. More than the largest reply takes over a slow link.",
+            {.low = 0.1, .high = 3600});
     v.field("max_frame_megabytes", max_frame_megabytes, "Largest part of a message a shard accepts, MiB.",
             {.low = 1, .high = 2000});
   }

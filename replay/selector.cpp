@@ -25,14 +25,15 @@ std::uint32_t LeafScale::leaf(float priority, LeafClamps& clamps) const {
   return static_cast<std::uint32_t>(scaled);
 }
 
-void stratified_points(std::uint64_t mass, Rng& rng, std::span<std::uint64_t> points) {
-  const std::uint64_t count = points.size();
-  if (count == 0) return;
+void stratified_points(std::uint64_t mass, Strata strata, Rng& rng, std::span<std::uint64_t> points) {
+  if (points.empty()) return;
+  const std::uint64_t count = strata.total == 0 ? points.size() : strata.total;
   const std::uint64_t whole = mass / count;
   const std::uint64_t part = mass % count;
-  // floor((i * mass + u) / count) with i * mass = start * count + rest, carried along without large products.
-  std::uint64_t start = 0;
-  std::uint64_t rest = 0;
+  // floor((k * mass + u) / count) with k * mass = start * count + rest, carried along without large products.
+  std::uint64_t k = strata.first;
+  std::uint64_t start = k * whole + k * part / count;
+  std::uint64_t rest = k * part % count;
   for (std::uint64_t& point : points) {
     point = start + (rest + rng.below(mass)) / count;
     start += whole;
@@ -41,6 +42,7 @@ void stratified_points(std::uint64_t mass, Rng& rng, std::span<std::uint64_t> po
       rest -= count;
       ++start;
     }
+    if (++k == count) k = start = rest = 0;
   }
 }
 
@@ -62,9 +64,9 @@ class TreeSelector : public Selector {
   }
   std::uint64_t mass() const override { return tree_.total(); }
   std::uint32_t leaf(std::uint32_t slot) const override { return tree_.leaf(slot); }
-  void draw(Rng& rng, std::span<std::uint32_t> slots) override {
+  void draw(Rng& rng, Strata strata, std::span<std::uint32_t> slots) override {
     points_.resize(slots.size());
-    stratified_points(tree_.total(), rng, points_);
+    stratified_points(tree_.total(), strata, rng, points_);
     tree_.find(points_, slots);
   }
   LeafClamps clamps() const override { return clamps_; }

@@ -34,6 +34,12 @@ class LeafScale {
   double alpha_;
 };
 
+// Which of how many equal parts of the mass are drawn from: draw i lies in part (first + i) mod total.
+struct Strata {
+  std::uint32_t first = 0;  // < total
+  std::uint32_t total = 0;  // at least as many as are drawn; 0: as many
+};
+
 class Selector {
  public:
   virtual ~Selector() = default;
@@ -46,9 +52,8 @@ class Selector {
   // The sum of all leaves.
   [[nodiscard]] virtual std::uint64_t mass() const = 0;
   [[nodiscard]] virtual std::uint32_t leaf(std::uint32_t slot) const = 0;
-  // Fills `slots` with independent stratified draws: draw i lies in stratum i of slots.size() equal parts of the mass.
-  // mass() > 0. Items with leaf 0 are never drawn.
-  virtual void draw(Rng& rng, std::span<std::uint32_t> slots) = 0;
+  // Fills `slots` with independent stratified draws. mass() > 0. Items with leaf 0 are never drawn.
+  virtual void draw(Rng& rng, Strata strata, std::span<std::uint32_t> slots) = 0;
 
   [[nodiscard]] virtual LeafClamps clamps() const = 0;
   [[nodiscard]] virtual std::uint64_t bytes() const = 0;
@@ -58,8 +63,9 @@ class Selector {
 [[nodiscard]] std::unique_ptr<Selector> make_selector(std::string_view name, double alpha, std::uint64_t slots);
 [[nodiscard]] std::uint64_t predicted_selector_bytes(std::uint64_t slots);
 
-// points[i] = floor((i + U) * mass / points.size()), with U uniform in [0, 1) for each: every integer below `mass` is
-// equally likely over the whole, also where the strata's bounds are not integers. 0 < mass < 2^63.
-void stratified_points(std::uint64_t mass, Rng& rng, std::span<std::uint64_t> points);
+// points[i] = floor((k + U) * mass / total), with k the number of draw i's stratum and U uniform in [0, 1) for each:
+// every integer below `mass` is equally likely over all strata, also where their bounds are not integers.
+// 0 < mass < 2^63.
+void stratified_points(std::uint64_t mass, Strata strata, Rng& rng, std::span<std::uint64_t> points);
 
 }  // namespace qanat::replay

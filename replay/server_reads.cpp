@@ -53,12 +53,17 @@ void ShardServer::serve_sample(const wire::Incoming& message) {
   const auto most = std::clamp<std::size_t>(largest_reply_bytes / item, 1, 1U << 20);
   if (request.count > most)
     throw InputError(text("sample request for ", request.count, " items of ", item, " bytes, wanted at most ", most));
+  if (request.strata > 0 ? request.count > request.strata || request.first >= request.strata : request.first > 0) {
+    throw InputError(text("sample request for ", request.count, " items from stratum ", request.first, " of ",
+                          request.strata, " on, wanted as many strata or more"));
+  }
   other_shards_max_ = request.max_priority > 0 && std::isfinite(request.max_priority) ? request.max_priority : -1;
   auto reply = state_reply(request);
   std::vector<wire::Frame> parts;
   // By mass with the uniform selector too: its leaves are 1. Without a mass in the reply this shard would count for
   // nothing beside another that told the learner its mass in a state reply.
-  if (request.count > 0 && shard_->draw(request.count, rng_, DrawMode::by_mass, draw_)) {
+  if (request.count > 0 &&
+      shard_->draw(request.count, rng_, DrawMode::by_mass, draw_, {request.first, request.strata})) {
     reply.count = request.count;
     reply.rows = static_cast<std::uint32_t>(draw_.rows.size());
     reply.mass = draw_.mode == DrawMode::by_mass ? draw_.mass : 0;

@@ -119,8 +119,8 @@ class Shard {
   [[nodiscard]] std::uint64_t rows_of(const StreamId& stream) const;
 
   // Draws `count` items, with replacement, stratified within this shard. Returns false (and empty vectors) when there
-  // is no drawable item; otherwise exactly `count`.
-  [[nodiscard]] bool draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out);
+  // is no drawable item; otherwise exactly `count`, in the order of `strata`.
+  [[nodiscard]] bool draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out, Strata strata = {});
 
   // The rows of a column one after another: slots.size() * column_bytes(column) bytes into `out`. The slots are those
   // of a Draw since which nothing was inserted.
@@ -193,7 +193,7 @@ class Shard {
   [[nodiscard]] float fallback_priority(float other_shards_max);
   bool complete(std::uint32_t end_slot, std::uint32_t back, std::uint8_t steps, float priority);
   void flush_completed();
-  void pick(std::uint32_t count, Rng& rng, Draw& out);
+  void pick(std::uint32_t count, Rng& rng, Strata strata, Draw& out);
   void describe(std::size_t i, std::uint32_t slot, Draw& out);
   std::uint32_t table_index(std::uint32_t slot, Draw& out);
   [[nodiscard]] Handle handle_of(std::uint32_t slot) const;

@@ -24,7 +24,7 @@ void resize(Draw& out, std::size_t count, std::size_t stack, std::size_t n_step,
 
 }  // namespace
 
-bool Shard::draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out) {
+bool Shard::draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out, Strata strata) {
   const bool any = items_.count() > 0;
   resize(out, any ? count : 0, stack_, n_step_, rows_.column_bytes(schema_.action_column()));
   out.mode = selector_->mass() == 0 ? DrawMode::by_count : mode;
@@ -32,7 +32,7 @@ bool Shard::draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out) {
   out.mass = out.mode == DrawMode::by_count ? out.items : selector_->mass();
   if (!any) return false;
 
-  pick(count, rng, out);
+  pick(count, rng, strata, out);
   if (++draw_number_ == 0) {
     // The numbers are used up: no old stamp may look like a new one.
     for (std::uint32_t slot = 0; slot < rows_.capacity(); ++slot) rows_.links(slot).stamp = 0;
@@ -51,16 +51,19 @@ bool Shard::draw(std::uint32_t count, Rng& rng, DrawMode mode, Draw& out) {
 }
 
 // Fills slots_ and the leaves.
-void Shard::pick(std::uint32_t count, Rng& rng, Draw& out) {
+void Shard::pick(std::uint32_t count, Rng& rng, Strata strata, Draw& out) {
   slots_.resize(count);
   if (out.mode == DrawMode::by_mass) {
-    selector_->draw(rng, slots_);
+    selector_->draw(rng, strata, slots_);
     for (std::size_t i = 0; i < count; ++i) out.leaves[i] = selector_->leaf(slots_[i]);
     return;
   }
   std::vector<std::uint64_t> ranks(count);
-  stratified_points(out.items, rng, ranks);
-  items_.at_ranks(ranks, slots_);
+  stratified_points(out.items, strata, rng, ranks);
+  // The strata may begin in the middle and go on from the first.
+  const auto until_last = strata.total == 0 ? count : std::min(count, strata.total - strata.first);
+  items_.at_ranks(std::span(ranks).first(until_last), std::span(slots_).first(until_last));
+  items_.at_ranks(std::span(ranks).subspan(until_last), std::span(slots_).subspan(until_last));
   std::fill(out.leaves.begin(), out.leaves.end(), 1);
 }
 

@@ -302,9 +302,12 @@ struct SampleRequest {
   std::uint64_t request = 0;  // echoed
   std::uint32_t count = 0;    // 0: only the shard's state is wanted
   float max_priority = 0;     // the largest raw priority the learner knows of, over all shards
+  // Draw i lies in stratum (first + i) mod strata of the shard's whole mass, so that several requests share its strata.
+  std::uint32_t first = 0;
+  std::uint32_t strata = 0;  // at least `count`; 0: `count`
   template <class A>
   void serialize(A& a) {
-    a(epoch, request, count, max_priority);
+    a(epoch, request, count, max_priority, first, strata);
   }
 };
 

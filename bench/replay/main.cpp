@@ -76,7 +76,7 @@ void bench_tree(const Report& report, std::uint64_t leaves, double seconds) {
   std::vector<std::uint64_t> points(batch);
   std::vector<std::uint32_t> found(batch);
   const double stratified = best_rate(seconds, [&] {
-    stratified_points(tree.total(), rng, points);
+    stratified_points(tree.total(), {}, rng, points);
     tree.find(points, found);
   });
   report.line("tree_draws_stratified_512_" + size, stratified * batch, "draws/s");

@@ -50,9 +50,15 @@ struct PlayedShard {
     for (const auto& message : router.receive_all(most)) {
       if (message.type != static_cast<std::uint16_t>(wire::MessageType::sample_request)) continue;
       const auto request = wire::decode<wire::SampleRequest>(message);
-      wire::SampleReply reply{epoch, request.request, 10, request.count, request.count * (stack + 1), 100, 100, 1};
+      const auto count = empty ? 0 : request.count;
+      wire::SampleReply reply{
+          epoch, request.request, 10, count, count * (stack + 1), empty ? 0 : mass, empty ? 0U : 100, 1};
       std::vector<wire::Frame> parts;
       if (request.count > 0) {
+        drawn += count;
+        asked.push_back({request.first, request.strata, request.count});
+      }
+      if (count > 0) {
         ++replies;
         largest = std::max(largest, std::size_t{reply.rows} * schema.observations[0].bytes());
         parts = parts_of(request.count);
@@ -99,11 +105,18 @@ struct PlayedShard {
   std::string address;
   std::uint32_t items = 0;
   std::size_t replies = 0, largest = 0;
+  std::uint64_t mass = 100;
+  bool empty = false;       // nothing is drawable any more
+  std::uint32_t drawn = 0;  // items sent
+  struct Asked {
+    std::uint32_t first, strata, count;
+  };
+  std::vector<Asked> asked;
 };
 
 struct Replay {
   Replay(std::int64_t pixels, std::uint32_t batch, std::size_t helpers, std::uint32_t count = 2,
-         std::uint32_t prefetch = 1)
+         std::uint32_t prefetch = 1, Seconds silent_after = Seconds(5))
       : schema(schema_of(pixels)),
         client(context, clock,
                {.schema = schema,
@@ -112,6 +125,7 @@ struct Replay {
                 .prefetch = prefetch,
                 .seed = 1,
                 .identity = "learner",
+                .silent_after = silent_after,
                 .helpers = helpers}) {
     std::vector<ShardAddress> addresses;
     for (std::uint32_t i = 0; i < count; ++i) {
@@ -310,4 +324,129 @@ TEST_CASE("client: requests that a full queue does not take are sent later") {
     while (replay.client.take()) ++taken;
   }
   CHECK(taken == 2500);  // the clock stood still
+}
+
+namespace {
+
+// Four shards of masses 100, 200, 300 and 400, each item's leaf 1.
+struct FourMasses : Replay {
+  explicit FourMasses(std::int64_t pixels, std::uint32_t batch) : Replay(pixels, batch, 0, 4, 1, Seconds(2)) {
+    for (const auto& shard : shards) shard->mass = 100 * (shard->index + 1);
+    tell();
+  }
+  // All but the last answer, `most` messages each.
+  void serve_others(std::size_t most = 4096) {
+    for (std::size_t s = 0; s < 3; ++s) shards[s]->serve({}, most);
+  }
+  // The masses become known.
+  void tell() {
+    clock.advance(std::chrono::milliseconds(2600));
+    exchange();
+    for (const auto& shard : shards) shard->drawn = 0;
+  }
+  // What is under way is answered, and what is lost is asked for again, by all but the last.
+  SampledBatch without_the_last(Milliseconds wait) {
+    for (auto waited = Milliseconds(0); waited < wait; waited += Milliseconds(100)) {
+      (void)client.step();
+      serve_others();
+      clock.advance(Milliseconds(100));
+    }
+    for (int i = 0; i < 3; ++i) {
+      (void)client.step();
+      serve_others();
+    }
+    (void)client.step();
+    auto batch = client.take();
+    REQUIRE(batch);
+    return std::move(*batch);
+  }
+  // Every item of shard s was drawn with probability q[s] * leaf / mass.
+  void check_probabilities(const SampledBatch& batch, const std::vector<double>& q) {
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const auto s = batch.shard[i];
+      REQUIRE(batch.probability[i] == Approx(q[s] / static_cast<double>(shards[s]->mass)).epsilon(1e-12).margin(0));
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("client: a batch that lost a shard half way has the probabilities of one drawn without it") {
+  const auto [pixels, batch] = GENERATE(std::tuple{20, 64U}, std::tuple{7056, 512U});
+  FourMasses replay(pixels, batch);
+  REQUIRE(replay.client.request());
+  (void)replay.client.step();
+  replay.serve_others();  // the others have drawn their part, as of four shards
+  const auto early = replay.shards[0]->drawn + replay.shards[1]->drawn + replay.shards[2]->drawn;
+  REQUIRE(early >= batch * 6 / 10 - 2);
+  SECTION("when it is silent for the time that is set, and no longer") {
+    const auto got = replay.without_the_last(Milliseconds(2300));
+    // 1 / 600 for all: not 1 / 1000 for those that came early.
+    replay.check_probabilities(got, {1.0 / 6, 2.0 / 6, 3.0 / 6, 0});
+  }
+  SECTION("when it is replaced, and is back with other items meanwhile") {
+    replay.client.set_shards({{0, 10, replay.shards[0]->address},
+                              {1, 10, replay.shards[1]->address},
+                              {2, 10, replay.shards[2]->address},
+                              {3, 11, replay.shards[3]->address}});
+    replay.check_probabilities(replay.without_the_last(Milliseconds(0)), {1.0 / 6, 2.0 / 6, 3.0 / 6, 0});
+  }
+}
+
+TEST_CASE("client: what a shard drew before it was lost keeps its part of that shard's share") {
+  FourMasses replay(7056, 512);
+  REQUIRE(replay.client.request());
+  (void)replay.client.step();
+  replay.serve_others();
+  auto& last = *replay.shards[3];
+  last.serve({}, 5);
+  REQUIRE(last.replies == 5);
+  REQUIRE(last.drawn > 0);
+  const double asked = last.asked.front().strata;
+  const double lost = 0.4 * (asked - last.drawn) / asked;
+  REQUIRE(lost > 0.1);
+  const auto batch = replay.without_the_last(Milliseconds(2300));
+  replay.check_probabilities(batch, {0.1 + lost / 6, 0.2 + lost * 2 / 6, 0.3 + lost * 3 / 6, 0.4 - lost});
+}
+
+TEST_CASE("client: a shard that has nothing to draw any more gives its share to the others") {
+  FourMasses replay(20, 64);
+  REQUIRE(replay.client.request());
+  replay.shards[3]->empty = true;
+  (void)replay.client.step();
+  for (const auto& shard : replay.shards) shard->serve();
+  replay.check_probabilities(replay.without_the_last(Milliseconds(0)), {1.0 / 6, 2.0 / 6, 3.0 / 6, 0});
+}
+
+TEST_CASE("client: a lost or damaged reply of a living shard is asked for again there, from the same strata") {
+  FourMasses replay(7056, 512);
+  REQUIRE(replay.client.request());
+  (void)replay.client.step();
+  replay.serve_others();
+  auto& last = *replay.shards[3];
+  last.serve({}, 1);
+  const auto first = last.asked;
+  SECTION("damaged") { last.serve({0}); }
+  SECTION("lost") {
+    (void)last.router.receive_all();
+    REQUIRE(replay.client.request());  // is answered, and so tells that the others were not
+    (void)replay.client.step();
+    last.serve();
+    replay.clock.advance(std::chrono::milliseconds(200));
+  }
+  last.asked = first;
+  for (int i = 0; i < 3; ++i) {
+    (void)replay.client.step();
+    for (const auto& shard : replay.shards) shard->serve();
+  }
+  (void)replay.client.step();
+  const auto batch = replay.client.take();
+  REQUIRE(batch);
+  replay.check_probabilities(*batch, {0.1, 0.2, 0.3, 0.4});
+  // The first answer's strata and those of what was asked for again are all, each once.
+  std::vector<int> met(first.front().strata, 0);
+  for (const auto& part : last.asked) {
+    for (std::uint32_t i = 0; i < part.count; ++i) ++met.at((part.first + i) % part.strata);
+  }
+  CHECK(met == std::vector<int>(met.size(), 1));
 }

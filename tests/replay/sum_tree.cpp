@@ -165,7 +165,7 @@ TEST_CASE("strata: each point lies in its stratum, and over all strata every uni
        {std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{7}, std::uint64_t{1000}, (std::uint64_t{1} << 62) + 12'345}) {
     for (const std::uint64_t count : {1, 3, 16, 513}) {
       std::vector<std::uint64_t> points(count);
-      stratified_points(mass, rng, points);
+      stratified_points(mass, {}, rng, points);
       for (std::uint64_t i = 0; i < count; ++i) {
         const auto low = static_cast<std::uint64_t>(static_cast<unsigned __int128>(mass) * i / count);
         const auto high = static_cast<std::uint64_t>((static_cast<unsigned __int128>(mass) * (i + 1) - 1) / count);
@@ -177,7 +177,7 @@ TEST_CASE("strata: each point lies in its stratum, and over all strata every uni
   std::vector<std::uint64_t> counts(7);
   std::vector<std::uint64_t> points(3);
   for (int i = 0; i < 200'000; ++i) {
-    stratified_points(7, rng, points);
+    stratified_points(7, {}, rng, points);
     for (const std::uint64_t point : points) ++counts[point];
   }
   const std::vector<double> even(7, 1 / 7.0);

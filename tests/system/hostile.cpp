@@ -135,6 +135,9 @@ TEST_CASE("hostile: requests of another epoch, of impossible sizes or cut short 
   messages.push_back(wire::encode(wire::SampleRequest{2, 1, 4, 0}));
   messages.push_back(wire::encode(wire::SampleRequest{1, 1, (1 << 20) + 1, 0}));
   messages.push_back(wire::encode(wire::SampleRequest{1, 1, most, 0}));
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, 4, 0, 0, 3}));  // more draws than strata
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, 4, 0, 4, 4}));  // from the fifth of four
+  messages.push_back(wire::encode(wire::SampleRequest{1, 1, 4, 0, 1, 0}));
   auto cut = wire::encode(wire::SampleRequest{1, 1, 4, 0});
   cut.head.resize(5);
   messages.push_back(std::move(cut));

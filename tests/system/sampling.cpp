@@ -59,7 +59,8 @@ struct Population {
 // learner's client are here.
 class Cluster {
  public:
-  explicit Cluster(const std::string& selector) {
+  // With `pixels` each row carries so many bytes more.
+  explicit Cluster(const std::string& selector, std::int64_t pixels = 0) {
     config_.seed = 31;
     config_.agent.n_step = 1;
     config_.replay.shards = shard_count;
@@ -72,6 +73,7 @@ class Cluster {
     log_.emplace(LogOptions{.who = "head", .path = directory_ / "head.log", .to_stderr = false});
     environment_.id = "numbers";
     environment_.observations = {{{"number", DType::f32, {1}}, 0, 1e6}};
+    if (pixels > 0) environment_.observations.push_back({{"picture", DType::u8, {pixels}}, 0, 255});
     environment_.actions = 2;
     auto options = cli::head_options(config_, directory_.path().string());
     options.bind = {address()};
@@ -171,7 +173,7 @@ class Cluster {
       wire::Socket socket(*context_, wire::SocketKind::dealer, {.identity = text("writer-", shard->index)});
       socket.connect(learner_->address_of(*shard, "insert"));
       const auto s = static_cast<std::size_t>(shard->index);
-      auto message = insert_of(s);
+      auto message = insert_of(s, environment_.observations.back().tensor);
       REQUIRE(socket.send(message) == wire::Sent::yes);
       wait_until([&] {
         const auto answer = socket.receive();
@@ -185,7 +187,7 @@ class Cluster {
     }
   }
 
-  static wire::Message insert_of(std::size_t s) {
+  static wire::Message insert_of(std::size_t s, const TensorSpec& last) {
     static const Population population;
     const std::size_t rows = counts[s] + 1;
     wire::Insert insert;
@@ -208,6 +210,10 @@ class Cluster {
     parts.push_back(wire::Frame::copy_of(std::span<const std::uint8_t>(flags)));
     parts.push_back(wire::Frame::copy_of(std::span<const float>(std::vector<float>(rows, 0))));
     parts.push_back(wire::Frame::copy_of(std::span<const std::int32_t>(std::vector<std::int32_t>(rows, 1))));
+    if (last.name == "picture") {
+      parts.push_back(
+          wire::Frame::copy_of(std::span<const std::uint8_t>(std::vector<std::uint8_t>(rows * last.bytes()))));
+    }
     parts.push_back(wire::Frame::copy_of(std::span<const float>(numbers)));
     return wire::encode(insert, std::move(parts));
   }
@@ -404,7 +410,9 @@ void take_in(const replay::SampledBatch& batch, learner::DqnAgent& agent, Draws&
 
 TEST_CASE("sampling: a million draws over four shard processes have the right shares, probabilities and weights",
           "[sampling]") {
-  Cluster cluster("prioritised");
+  // Alone, and beside pictures, with which a batch takes forty requests.
+  const std::int64_t pixels = GENERATE(0, 5000);
+  Cluster cluster("prioritised", pixels);
   REQUIRE(cluster.processes() == shard_count);
   const Population population;
   for (std::size_t s = 0; s < shard_count; ++s) {

@@ -32,10 +32,10 @@ void SampleTable::resize(std::size_t count) {
   terminal.resize(count);
 }
 
-wire::Frame SampleTable::encode() const {
+wire::Frame SampleTable::encode(const std::shared_ptr<wire::HeldBytes>& held) const {
   std::size_t bytes = 0;
   for_each_array(*this, [&](const auto& array) { bytes += array.size() * sizeof(array[0]); });
-  wire::Frame frame(bytes);
+  wire::Frame frame(bytes, held);
   auto* out = frame.mutable_bytes().data();
   for_each_array(*this, [&](const auto& array) {
     const auto size = array.size() * sizeof(array[0]);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "wire/frame.h"
@@ -27,7 +28,7 @@ struct SampleTable {
 
   void resize(std::size_t count);
   [[nodiscard]] std::size_t count() const { return generations.size(); }
-  [[nodiscard]] wire::Frame encode() const;
+  [[nodiscard]] wire::Frame encode(const std::shared_ptr<wire::HeldBytes>& held = {}) const;
   // Throws InputError when the size is not that of `count` items, or an index is not below `rows`, or a window
   // is not in 1..n.
   void decode(std::span<const std::byte> bytes, std::size_t item_count, std::uint32_t rows);

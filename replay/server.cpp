@@ -15,6 +15,8 @@ namespace fs = std::filesystem;
 using wire::RunState;
 
 constexpr Milliseconds measure_every{250};
+// Of a reader's message: the handles of a million new priorities, more than a learner has batches ahead.
+constexpr std::size_t largest_request_part_bytes = 16UL << 20;
 
 }  // namespace
 
@@ -37,13 +39,15 @@ ShardServer::ShardServer(wire::Context& context, const Clock& clock, Logger& log
       options_(std::move(options)),
       inserts_(context, wire::SocketKind::router,
                {.max_frame_bytes = static_cast<std::size_t>(options_.replay.max_frame_megabytes) << 20}),
-      reads_(context, wire::SocketKind::router),
+      reads_(context, wire::SocketKind::router, {.max_frame_bytes = largest_request_part_bytes, .max_parts = 2}),
       member_(context, clock,
               [&] {
                 options_.member.endpoints = {control::bind_service(inserts_, "insert", options_.bind),
                                              control::bind_service(reads_, "sample", options_.bind)};
                 return options_.member;
               }()),
+      counts_unread_(std::none_of(options_.bind.begin(), options_.bind.end(),
+                                  [](const std::string& address) { return address.starts_with("inproc:"); })),
       measured_(clock.now()),
       last_step_(clock.now()) {}
 

@@ -3,6 +3,9 @@
 // Inserts and reads have sockets of their own, so that an insert held back by the ledger never blocks a read.
 // A control::Role: one thread, never blocks.
 //
+// Readers are served in turn, and one that does not read gets no more once some batches' worth of rows are on their way
+// to it: what it asks waits, and of that too only so much is kept.
+//
 // Acknowledgement: after a chunk is applied, with the next sequence number expected of its stream. What cannot be
 // applied is refused with the reason (nothing of the chunk is kept). A stream that ended (its actor was given up)
 // answers `refused` too, and the actor goes on with a new stream. Inserts that the ledger holds back may fill the shard
@@ -55,7 +58,7 @@ class ShardServer : public control::Role {
 
   [[nodiscard]] const Shard* shard() const { return shard_ ? &*shard_ : nullptr; }
   // Lockstep: nothing is held or being saved.
-  [[nodiscard]] bool quiet() const { return pending_.empty() && !save_; }
+  [[nodiscard]] bool quiet() const { return pending_.empty() && readers_.empty() && !save_; }
   // Lockstep: this role's part of a checkpoint, at once.
   [[nodiscard]] std::vector<WrittenFile> save(const std::filesystem::path& directory);
 
@@ -67,6 +70,13 @@ class ShardServer : public control::Role {
     std::vector<wire::Frame> columns;
     std::size_t next_chunk = 0;
     std::uint64_t next_row = 0;  // rows of the chunks before, in each column
+  };
+  // Who asks on the sample service: what it wants, in its order, and what is on its way to it.
+  struct Reader {
+    std::deque<wire::Incoming> requests;
+    std::uint64_t request_bytes = 0;
+    std::deque<wire::Message> answers;        // that its queue in the socket had no room for
+    std::shared_ptr<wire::HeldBytes> unread;  // bytes of rows in answers that it has not taken
   };
   // A checkpoint's part on its way to the disk, by a thread of its own: one at a time.
   struct Save {
@@ -89,7 +99,13 @@ class ShardServer : public control::Role {
   void check(const Pending& pending) const;
   void end_departed();
   bool serve_reads();
-  void serve_sample(const wire::Incoming& message);
+  bool take_requests();
+  bool serve_next(const std::string& peer, Reader& reader);
+  void serve(const wire::Incoming& message, Reader& reader);
+  void answer(const std::string& peer, wire::Message message);
+  void send_answers(const std::string& peer, Reader& reader);
+  [[nodiscard]] Reader& reader_of(const std::string& peer);
+  void serve_sample(const wire::Incoming& message, Reader& reader);
   void serve_priorities(const wire::Incoming& message);
   void serve_save(const wire::Incoming& message);
   void begin_save(const std::string& peer, const std::string& directory);
@@ -118,6 +134,9 @@ class ShardServer : public control::Role {
   std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
   float other_shards_max_ = -1;
   std::uint64_t refused_ = 0;
+  // Over inproc an answer is its reader's own memory once it is sent: there it would count as unread while it is kept.
+  bool counts_unread_;
+  std::map<std::string, Reader> readers_;  // by identity: who has anything waiting or unread
   std::optional<Save> save_;
   bool finished_ = false;
 

@@ -7,30 +7,111 @@
 #include "replay/server.h"
 
 namespace qanat::replay {
+namespace {
+
+// Rows on their way to one reader, beyond which nothing more is drawn for it. Enough for a learner on a fast network: a
+// shard that waits for it to read looks again in a few milliseconds at the latest, in which 32 MiB are not read.
+constexpr std::uint64_t most_unread_bytes = 32 << 20;
+// Requests of one reader that wait. A learner asks for some hundred parts ahead at most (replay/client.cpp).
+constexpr std::size_t most_requests = 1024;
+constexpr std::uint64_t most_request_bytes = 64 << 20;
+// Sent between two looks at everything else, about.
+constexpr std::uint64_t bytes_a_step = 4 << 20;
+
+}  // namespace
+
 bool ShardServer::serve_reads() {
+  bool any = take_requests();
+  const auto limit = reads_.traffic().bytes_out + bytes_a_step;
+  for (bool more = true; more && reads_.traffic().bytes_out < limit;) {
+    more = false;
+    for (auto& [peer, reader] : readers_) more |= serve_next(peer, reader);
+    any |= more;
+  }
+  std::erase_if(readers_, [](const auto& entry) {
+    const auto& reader = entry.second;
+    return reader.requests.empty() && reader.answers.empty() && (!reader.unread || *reader.unread == 0);
+  });
+  return any;
+}
+
+// Sorts what came by sender: of one whose own queue is full, what comes is dropped, so that the others get through.
+bool ShardServer::take_requests() {
   bool any = false;
-  for (const auto& message : reads_.receive_all()) {
+  for (auto& message : reads_.receive_all()) {
     any = true;
-    try {
-      switch (static_cast<wire::MessageType>(message.type)) {
-        case wire::MessageType::sample_request:
-          serve_sample(message);
-          break;
-        case wire::MessageType::priority_update:
-          serve_priorities(message);
-          break;
-        case wire::MessageType::save_request:
-          serve_save(message);
-          break;
-        default:
-          throw InputError(text("type ", message.type, " is not for a shard"));
-      }
-    } catch (const InputError& error) {
+    auto& reader = reader_of(message.peer);
+    std::uint64_t bytes = message.head.size();
+    for (const auto& part : message.parts) bytes += part.size();
+    if (reader.requests.size() >= most_requests || reader.request_bytes + bytes > most_request_bytes) {
       ++refused_;
-      log_.warn("a request was dropped: ", error.what());
+      log_.warn("a request was dropped: ", reader.requests.size(), " of its sender wait already, of ",
+                reader.request_bytes, " bytes");
+      continue;
     }
+    reader.request_bytes += bytes;
+    reader.requests.push_back(std::move(message));
   }
   return any;
+}
+
+ShardServer::Reader& ShardServer::reader_of(const std::string& peer) {
+  auto& reader = readers_[peer];
+  if (!reader.unread && counts_unread_) reader.unread = std::make_shared<wire::HeldBytes>(0);
+  return reader;
+}
+
+// One request of the reader's. False: it has none, or does not read what it was given.
+bool ShardServer::serve_next(const std::string& peer, Reader& reader) {
+  send_answers(peer, reader);
+  if (reader.requests.empty() || !reader.answers.empty()) return false;
+  if (reader.unread && *reader.unread >= most_unread_bytes) return false;
+  const auto message = std::move(reader.requests.front());
+  reader.requests.pop_front();
+  reader.request_bytes -= message.head.size();
+  for (const auto& part : message.parts) reader.request_bytes -= part.size();
+  try {
+    serve(message, reader);
+  } catch (const InputError& error) {
+    ++refused_;
+    log_.warn("a request was dropped: ", error.what());
+  }
+  return true;
+}
+
+void ShardServer::serve(const wire::Incoming& message, Reader& reader) {
+  switch (static_cast<wire::MessageType>(message.type)) {
+    case wire::MessageType::sample_request:
+      return serve_sample(message, reader);
+    case wire::MessageType::priority_update:
+      return serve_priorities(message);
+    case wire::MessageType::save_request:
+      return serve_save(message);
+    default:
+      throw InputError(text("type ", message.type, " is not for a shard"));
+  }
+}
+
+void ShardServer::answer(const std::string& peer, wire::Message message) {
+  auto& reader = reader_of(peer);
+  reader.answers.push_back(std::move(message));
+  send_answers(peer, reader);
+}
+
+void ShardServer::send_answers(const std::string& peer, Reader& reader) {
+  while (!reader.answers.empty()) {
+    switch (reads_.send_to(peer, reader.answers.front())) {
+      case wire::Sent::would_block:
+        return;
+      case wire::Sent::unreachable:  // who is gone asks nothing more
+        reader.answers.clear();
+        reader.requests.clear();
+        reader.request_bytes = 0;
+        return;
+      case wire::Sent::yes:
+        reader.answers.pop_front();
+    }
+  }
 }
 
 wire::SampleReply ShardServer::state_reply(const wire::SampleRequest& request) {
@@ -44,7 +125,7 @@ wire::SampleReply ShardServer::state_reply(const wire::SampleRequest& request) {
   return reply;
 }
 
-void ShardServer::serve_sample(const wire::Incoming& message) {
+void ShardServer::serve_sample(const wire::Incoming& message, Reader& reader) {
   const auto request = wire::decode<wire::SampleRequest>(message);
   if (request.epoch != member_.epoch()) {
     throw InputError(text("a learner of epoch ", request.epoch, " asks; this is epoch ", member_.epoch()));
@@ -79,18 +160,17 @@ void ShardServer::serve_sample(const wire::Incoming& message) {
     table_.rewards = draw_.rewards;
     table_.steps = draw_.steps;
     table_.terminal = draw_.terminal;
-    parts.push_back(table_.encode());
+    parts.push_back(table_.encode(reader.unread));
     const auto& schema = shard_->schema();
     const auto add = [&](std::size_t column) {
-      wire::Frame frame(draw_.rows.size() * shard_->column_bytes(column));
+      wire::Frame frame(draw_.rows.size() * shard_->column_bytes(column), reader.unread);
       shard_->gather(column, draw_.rows, frame.mutable_bytes().data());
       parts.push_back(std::move(frame));
     };
     for (std::size_t c = 0; c < schema.observations.size(); ++c) add(c);
     for (std::size_t c = 0; c < schema.extras.size(); ++c) add(schema.first_extra_column() + c);
   }
-  auto answer = wire::encode(reply, std::move(parts));
-  (void)reads_.send_to(message.peer, answer);  // a learner that is gone asks nobody
+  answer(message.peer, wire::encode(reply, std::move(parts)));
 }
 
 void ShardServer::serve_priorities(const wire::Incoming& message) {

@@ -38,8 +38,7 @@ void ShardServer::serve_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
   if (request.epoch != member_.epoch()) throw InputError(text("a checkpoint of epoch ", request.epoch));
   const auto refuse = [&](const std::string& why) {
-    auto answer = wire::encode(wire::SaveReply{request.directory, why, {}});
-    (void)reads_.send_to(message.peer, answer);
+    answer(message.peer, wire::encode(wire::SaveReply{request.directory, why, {}}));
     throw InputError(text("a checkpoint into ", request.directory, ": ", why));
   };
   if (!within_run(request.directory)) refuse("it is not within the run's directory");
@@ -89,8 +88,7 @@ bool ShardServer::continue_save(bool served) {
 
 void ShardServer::end_save(const std::string& error, std::vector<WrittenFile> files) {
   if (!error.empty()) log_.warn("this shard's part of a checkpoint failed: ", error);
-  auto answer = wire::encode(wire::SaveReply{save_->directory, error, std::move(files)});
-  (void)reads_.send_to(save_->peer, answer);
+  answer(save_->peer, wire::encode(wire::SaveReply{save_->directory, error, std::move(files)}));
   save_.reset();
 }
 

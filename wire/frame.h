@@ -4,19 +4,27 @@
 // socket by pointer). Move only. Not thread safe.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 
 namespace qanat::wire {
 
+// Bytes of frames that are still in this process's memory. ZeroMQ's threads let them go, hence atomic.
+using HeldBytes = std::atomic<std::uint64_t>;
+
 class Frame {
  public:
   Frame();
   explicit Frame(std::size_t bytes);  // contents are not initialised
+  // The same; `held`, if it is there, is larger by `bytes` until the frame and all that share its contents are gone: of
+  // one that was sent over tcp or ipc, until the system has taken it.
+  Frame(std::size_t bytes, std::shared_ptr<HeldBytes> held);
   ~Frame();
   Frame(Frame&& other) noexcept;
   Frame& operator=(Frame&& other) noexcept;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <memory>
+#include <new>
 #include <utility>
 #include <zmq.hpp>
 
@@ -60,6 +62,19 @@ bool receive_part(zmq_msg_t* part, zmq::socket_t& socket) {
   }
 }
 
+// What stands before the bytes of a frame that is counted.
+struct alignas(std::max_align_t) Counted {
+  std::shared_ptr<HeldBytes> held;
+  std::uint64_t bytes;
+};
+
+void release(void* /*data*/, void* hint) {
+  auto* const counted = static_cast<Counted*>(hint);
+  counted->held->fetch_sub(counted->bytes, std::memory_order_relaxed);  // a lone number: nothing is ordered by it
+  std::destroy_at(counted);
+  ::operator delete(hint);
+}
+
 bool is_ip(const char* address) {
   in6_addr parsed;  // room for either
   return inet_pton(AF_INET, address, &parsed) == 1 || inet_pton(AF_INET6, address, &parsed) == 1;
@@ -91,6 +106,21 @@ Frame::Frame() { zmq_msg_init(raw(storage_)); }
 Frame::Frame(std::size_t bytes) {
   if (zmq_msg_init_size(raw(storage_), bytes) != 0)
     throw SystemError(text("no memory for a frame of ", bytes, " bytes"));
+}
+
+Frame::Frame(std::size_t bytes, std::shared_ptr<HeldBytes> held) {
+  if (!held) {
+    zmq_msg_init(raw(storage_));
+    *this = Frame(bytes);
+    return;
+  }
+  void* const memory = ::operator new(sizeof(Counted) + bytes);
+  held->fetch_add(bytes, std::memory_order_relaxed);
+  auto* const counted = new (memory) Counted{std::move(held), bytes};
+  if (zmq_msg_init_data(raw(storage_), counted + 1, bytes, release, counted) != 0) {
+    release(nullptr, counted);
+    throw SystemError(text("no memory for a frame of ", bytes, " bytes"));
+  }
 }
 
 Frame::~Frame() { zmq_msg_close(raw(storage_)); }

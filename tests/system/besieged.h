@@ -23,11 +23,12 @@ struct SiegeOptions {
   double ratio = 0;
   std::uint64_t rows = capacity;
   std::int64_t numbers = 2;  // f32, in an observation
+  bool over_ipc = false;     // the shard; else, and the head always, over inproc
 };
 
 // A head, a shard and a stranger who can talk to both of the shard's services.
 struct Besieged {
-  explicit Besieged(const SiegeOptions& wanted = {}) {
+  explicit Besieged(const SiegeOptions& wanted = {}) : context(wanted.over_ipc ? 1 : 0) {
     config.replay.shards = 1;
     config.replay.capacity_steps = static_cast<std::int64_t>(wanted.rows);
     config.replay.ratio = wanted.ratio;
@@ -39,11 +40,12 @@ struct Besieged {
     options.metrics_every = Seconds(0.01);
     head = std::make_unique<control::Head>(context, clock, log, options, nullptr);
     learners.push_back(learner(1));
-    server = cli::make_replay({context, clock, log, config, member(wire::Role::replay, 50), {"inproc://shard"}});
+    const auto place = wanted.over_ipc ? "ipc://" + (directory / "shard").string() : "inproc://shard";
+    server = cli::make_replay({context, clock, log, config, member(wire::Role::replay, 50), {place}});
     turn(100);
     REQUIRE(server->shard() != nullptr);
-    insert.connect("inproc://shard-insert");
-    sample.connect("inproc://shard-sample");
+    insert.connect(place + "-insert");
+    sample.connect(place + "-sample");
   }
 
   control::MemberOptions member(wire::Role role, std::uint64_t incarnation) {
@@ -90,7 +92,7 @@ struct Besieged {
 
   test::TemporaryDirectory directory;
   cli::RunConfig config;
-  wire::Context context{0};
+  wire::Context context;
   VirtualClock clock;
   Logger log{{.who = "siege", .path = directory / "siege.log", .to_stderr = false}};
   std::unique_ptr<control::Head> head;

@@ -28,6 +28,42 @@ TEST_CASE("frame: moving takes the bytes along and leaves an empty frame") {
   }
 }
 
+TEST_CASE("frame: bytes that are counted count until the last frame with them is gone") {
+  const auto held = std::make_shared<HeldBytes>(0);
+  {
+    Frame frame(1000, held);
+    std::memset(frame.mutable_bytes().data(), 7, 1000);
+    const Frame twin = frame.share();
+    const Frame small(3, held);
+    CHECK(*held == 1003);
+    frame = Frame(5, held);
+    CHECK(*held == 1008);
+    CHECK(twin.bytes()[999] == std::byte{7});
+  }
+  CHECK(*held == 0);
+  CHECK(Frame(10, nullptr).size() == 10);
+}
+
+TEST_CASE("frame: what was sent over ipc counts no more, what waits for a reader does") {
+  Context context;
+  const auto held = std::make_shared<HeldBytes>(0);
+  Socket server(context, SocketKind::router);
+  Socket client(context, SocketKind::dealer, {.identity = "client", .receive_queue = 1});
+  client.connect(server.bind(ipc_path("counted")));
+  auto hello = message_of(1, "hello");
+  REQUIRE(client.send(hello) == Sent::yes);
+  REQUIRE(next(server));
+  for (int i = 0; i < 10; ++i) {
+    std::vector<Frame> parts;
+    parts.emplace_back(std::size_t{4} << 20, held);
+    auto answer = message_of(2, "rows", std::move(parts));
+    REQUIRE(server.send_to("client", answer) == Sent::yes);
+  }
+  CHECK(*held >= 24U << 20);  // some lie in the sockets
+  for (int i = 0; i < 10; ++i) REQUIRE(next(client));
+  CHECK(until(client, [&] { return *held == 0; }));
+}
+
 TEST_CASE("frame: a checksum follows the bytes through moves and shares, and is computed anew after changes") {
   auto frame = Frame::copy_of(std::vector<std::byte>(1000));
   const auto zeros = frame.checksum();

@@ -81,7 +81,8 @@ void BoundedLogs::cut(const fs::path& path) const {
   }
   const auto all = size_of(file);
   if (ftruncate(file.get(), 0) != 0) return;
-  const auto where = trouble.empty() ? text(kept_to - begin, " of them are in ") : text("none of them are kept (", trouble, ") in ");
+  const auto where =
+      trouble.empty() ? text(kept_to - begin, " of them are in ") : text("none of them are kept (", trouble, ") in ");
   const auto line = text("[", all, " bytes were cut here (control.max_log_bytes is ", most_bytes_, "); ", where,
                          fs::path(kept_in).filename().string(), "]\n");
   [[maybe_unused]] const auto put = write(file.get(), line.data(), line.size());  // a full disk: then nobody is told

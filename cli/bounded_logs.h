@@ -1,8 +1,8 @@
 // Bounds what the processes of a run write into logs/: their logs, and what they and their environments print.
 //
-// Whoever writes holds the file open, in append mode, and may be a program of the user's; so a file is cut, not renamed:
-// its newest part is copied to FILE.1, over an older one, the file is made empty, and its first line then says how much
-// went. What is written between the copy and the cut is lost; the line counts that too. Not thread safe.
+// Whoever writes holds the file open, in append mode, and may be a program of the user's; so a file is cut, not
+// renamed: its newest part is copied to FILE.1, over an older one, the file is made empty, and its first line then says
+// how much went. What is written between the copy and the cut is lost; the line counts that too. Not thread safe.
 #pragma once
 
 #include <cstdint>

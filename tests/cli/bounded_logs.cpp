@@ -39,11 +39,13 @@ TEST_CASE("bounded logs: a file that its writer holds open is cut to nothing and
   logs.look(Nanoseconds(0));
   put(file, "after\n");
   const auto now = read_text_file(dir.path() / "actor-0.out");
-  CHECK(now == "[3904 bytes were cut here (control.max_log_bytes is 1000); 1000 of them are in actor-0.out.1]\nafter\n");
+  CHECK(now ==
+        "[3904 bytes were cut here (control.max_log_bytes is 1000); 1000 of them are in actor-0.out.1]\nafter\n");
   CHECK(read_text_file(dir.path() / "actor-0.out.1") == std::string(96, 'a') + std::string(900, 'b') + "last");
 }
 
-TEST_CASE("bounded logs: however much is written, no more than twice the bound and what came in a quarter of a second stay") {
+TEST_CASE(
+    "bounded logs: however much is written, no more than twice the bound and what came in a quarter of a second stay") {
   const TemporaryDirectory dir;
   BoundedLogs logs(dir.path(), most);
   const auto file = appending(dir.path() / "train.log");
@@ -75,15 +77,18 @@ TEST_CASE("bounded logs: small files, other files and what comes between two loo
   CHECK(std::filesystem::file_size(dir.path() / "late.out") < 200);
 }
 
-TEST_CASE("bounded logs: a newest part that cannot be kept is lost with a word, and the hole of a writer that does not append is no size") {
+TEST_CASE(
+    "bounded logs: a newest part that cannot be kept is lost with a word, and the hole of a writer that does not "
+    "append is no size") {
   const TemporaryDirectory dir;
   BoundedLogs logs(dir.path(), 100'000);
   make_directories(dir.path() / "actor-0.out.1");  // where nothing can be written
   const FileDescriptor file(open((dir.path() / "actor-0.out").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
   put(file, std::string(200'000, 'a'));
   logs.look(Nanoseconds(0));
-  CHECK_THAT(read_text_file(dir.path() / "actor-0.out"),
-             StartsWith("[200000 bytes were cut here") && Contains("none of them are kept (cannot open: Is a directory)"));
+  CHECK_THAT(
+      read_text_file(dir.path() / "actor-0.out"),
+      StartsWith("[200000 bytes were cut here") && Contains("none of them are kept (cannot open: Is a directory)"));
   put(file, std::string(10, 'b'));
   logs.look(Milliseconds(1000));
   CHECK(std::filesystem::file_size(dir.path() / "actor-0.out") == 200'010);

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,7 @@ class Drill:
     def check_no_trace_of_strangers(self):
         for path in self.run.path.glob("checkpoints/*stranger*"):
             self.problem("a stranger's message made", path)
+            shutil.rmtree(path)
 
     def finish(self):
         """A last start ends as any run does, and everything that was left is in order."""
@@ -163,7 +165,14 @@ class Drill:
             self.problem("directories of sockets are left:", [path.name for path in left])
         self.say("at the end:", self.check_metrics())
 
-    def verdict(self):
+    def live(self, story):
+        """Tells the story, and ends whatever it leaves. Returns the exit code."""
+        try:
+            story()
+        except Failed as error:
+            self.problem(error)
+        except KeyboardInterrupt:
+            self.problem("interrupted")
         for problem in self.problems:
             print("PROBLEM:", problem)
         self.place.end(keep=bool(self.problems))

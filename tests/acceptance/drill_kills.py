@@ -91,7 +91,8 @@ def end(drill, random):
 def main():
     program, random = arguments(__doc__)
     drill = Drill(program, "drill-kills", SETS)
-    try:
+
+    def story():
         drill.start()
         drill.until_training()
         until(drill.complete, 60, "a first checkpoint")
@@ -122,9 +123,7 @@ def main():
         drill.ended((85,))
         check_in("--resume", drill.last_word(), "the last word")
         drill.finish()
-    except Failed as error:
-        drill.problem(error)
-    return drill.verdict()
+    return drill.live(story)
 
 
 if __name__ == "__main__":

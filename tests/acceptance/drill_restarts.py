@@ -111,7 +111,8 @@ def main():
     few = enough_descriptors(drill, program)
     deck = TROUBLES * (STARTS // len(TROUBLES))
     random.shuffle(deck)
-    try:
+
+    def story():
         for number, trouble in enumerate(deck, 1):
             troubles = {trouble} | ({random.choice(TROUBLES)} if random.random() < 0.3 else set())
             limit = few + random.randrange(20) if "descriptors" in troubles else 20000
@@ -130,9 +131,7 @@ def main():
                       drill.last_word()[-150:])
         drill.place.program = program
         drill.finish()
-    except Failed as error:
-        drill.problem(error)
-    return drill.verdict()
+    return drill.live(story)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ foreach(case "/nowhere/libqanat_cuda.so=no such file=QANAT_CUDA_LIBRARY names it
   list(GET case 0 library)
   set(ENV{QANAT_CUDA_LIBRARY} ${library})
   execute_process(COMMAND ${PROGRAM} doctor OUTPUT_VARIABLE said RESULT_VARIABLE status)
-  foreach(wanted ${case} "learner.device: auto   cpu")
+  foreach(wanted ${case} "learner.device: auto   cpu" " actors in a run")
     string(FIND "${said}" "${wanted}" at)
     if(NOT status EQUAL 0 OR at EQUAL -1)
       message(SEND_ERROR "QANAT_CUDA_LIBRARY=${library} qanat doctor: exit code ${status}, wanted '${wanted}' in\n${said}")

@@ -31,6 +31,9 @@ void add_role_options(CLI::App* app, cli::RoleOptions& role, bool required) {
       ->required(required);
   app->add_option("--index", role.index, "Number among its kind; left out: the head picks a free one");
   app->add_option("--log-dir", role.log_dir, "Directory for the log file; left out: standard error");
+  app->add_option("--give-up", role.give_up_seconds, "Seconds to wait for the head's first answer")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app->add_flag("--supervised", role.supervised, "Started by `train`: leaves Ctrl-C to it, ends when it dies");
 }
 

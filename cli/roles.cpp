@@ -19,6 +19,7 @@
 #include "core/files.h"
 #include "core/limits.h"
 #include "core/metrics.h"
+#include "core/process.h"
 #include "wire/accept.h"
 #include "wire/resolve.h"
 
@@ -26,9 +27,6 @@ namespace qanat::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-// How long a process whose supervisor is gone may take to finish in good order.
-constexpr Seconds orphan_limit{8};
 
 // What comes by itself wakes a role: messages, signals. Its timers (heartbeats, messages to be sent again) are looked
 // at this often.
@@ -148,20 +146,26 @@ int io_threads(std::string_view role) { return role == "learner" && std::thread:
 struct Joined {
   wire::Context context;
   SteadyClock clock;
-  wire::ConfigReply reply;
-  RunConfig config;
   std::unique_ptr<Logger> log;
-  std::uint64_t incarnation = 0;
+  RunConfig config;
+  std::uint64_t incarnation = control::new_incarnation();
 
   Joined(const RoleOptions& options, const std::string& role) : context(io_threads(role)) {
-    reply = control::fetch_config(context, options.connect, Seconds(15));
-    config = parse_run_config(reply.config, "the head's configuration");
     LogOptions logging;
     logging.who = options.index >= 0 ? text(role, '-', options.index) : role;
     if (!options.log_dir.empty()) logging.path = fs::path(options.log_dir) / (logging.who + ".log");
     logging.to_stderr = !options.supervised;
     log = std::make_unique<Logger>(logging);
-    incarnation = control::new_incarnation();
+  }
+
+  // Asks the head for the configuration. False: this process was asked to end before there was an answer.
+  bool ask(const RoleOptions& options) {
+    control::Patience patience;
+    patience.limit = Seconds(options.give_up_seconds);
+    patience.goes_on = [] { return !signals().stop.load() && !signals().orphaned.load(); };
+    const auto reply = control::fetch_config(context, options.connect, patience, *log);
+    if (reply) config = parse_run_config(reply->config, "the head's configuration");
+    return reply.has_value();
   }
 
   Parts parts(const RoleOptions& options, wire::Role role) {
@@ -172,6 +176,7 @@ struct Joined {
     member.head = options.connect;
     member.commit = commit;
     member.give_up = Seconds(config.control.give_up_seconds);
+    member.log = log.get();
     return {context, clock,  *log,
             config,  member, addresses_for(options, config, std::string(wire::name_of(role)), incarnation)};
   }
@@ -185,6 +190,7 @@ void run_role(RoleOptions options, wire::Role role, Make make) {
   check_needs(wire::name_of(role));
   Joined joined(options, std::string(wire::name_of(role)));
   try {
+    if (!joined.ask(options)) return;
     check_needs(wire::name_of(role), joined.config);
     const auto made = make(joined.parts(options, role));
     drive(*made, joined.clock, *joined.log, Orphan::follows);
@@ -317,6 +323,16 @@ void remove_socket_directory(const std::vector<std::string>& bind) {
   }
 }
 
+// `train`, which has started us and will start these.
+control::Supervisor supervisor_of(const RunConfig& config) {
+  return {host_name(),
+          getppid(),
+          {{wire::Role::learner, 1},
+           {wire::Role::replay, config.replay.shards},
+           {wire::Role::actor, config.actors.count},
+           {wire::Role::evaluate, 1}}};
+}
+
 }  // namespace
 
 void run_head(const HeadProcessOptions& options) {
@@ -326,7 +342,7 @@ void run_head(const HeadProcessOptions& options) {
   if (!fs::exists(run_dir / "config.yaml")) {
     throw ConfigError(text("no run in ", run_dir.string(), ": it has no config.yaml; begin one with --config FILE"));
   }
-  const auto lock = options.supervised ? RunLock() : RunLock(run_dir);  // the supervisor's is inherited
+  const auto lock = options.supervised ? RunLock() : RunLock(run_dir, "head");  // the supervisor's is inherited
   const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
   check_needs("head", config);
   if (!options.supervised && !options.resume_from.empty()) learner::verify_checkpoint(options.resume_from);
@@ -340,6 +356,7 @@ void run_head(const HeadProcessOptions& options) {
     wire::Context context;
     const SteadyClock clock;
     auto head = head_options(config, fs::absolute(run_dir).string());
+    if (options.supervised) head.supervisor = supervisor_of(config);
     head.config = read_text_file(run_dir / "config.yaml");
     head.resume_from = options.resume_from;
     head.epoch = options.epoch;

@@ -39,12 +39,15 @@ void install_signals(bool supervised);
 void exit_on_signals(int interrupted, int terminated);
 // What a supervised process is sent when its supervisor dies.
 constexpr int orphaned_signal = SIGUSR2;
+// How long a process whose supervisor is gone may take to finish in good order.
+constexpr Seconds orphan_limit{8};
 
 // How a role finds its run and what it calls itself.
 struct RoleOptions {
   std::vector<std::string> connect;  // the head
   std::int64_t index = -1;
-  std::string log_dir;  // logs/ of the run; empty: standard error
+  std::string log_dir;                                       // logs/ of the run; empty: standard error
+  double give_up_seconds = ControlConfig().give_up_seconds;  // until the head's configuration says it
   bool supervised = false;
 };
 

@@ -31,8 +31,8 @@ struct ControlConfig {
         "IPv6) lets other hosts join; nothing is encrypted.");
     v.field("port", port, "TCP port of the head. 0: a free one, printed and written to head.address.",
             {.low = 0, .high = 65535});
-    v.field("lost_after_seconds", lost_after_seconds, "Silence after which the head counts a process as lost.",
-            {.low = 6});
+    v.field("lost_after_seconds", lost_after_seconds,
+            "Silence after which the head counts a process as lost, and train kills and replaces its own.", {.low = 6});
     v.field("give_up_seconds", give_up_seconds, "Silence of the head after which a process ends itself.", {.low = 6});
     v.field("metrics_every_seconds", metrics_every_seconds, "Between two lines of metrics.jsonl.", {.low = 0.1});
     v.field("max_restarts", max_restarts, "Restarts of one process before train ends the run.", {.low = 0});

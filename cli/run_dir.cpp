@@ -1,9 +1,5 @@
 #include "cli/run_dir.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <random>
@@ -115,7 +111,7 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
     throw ConfigError(
         text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
   }
-  run.lock = RunLock(run.path);
+  run.lock = RunLock::take_over(run.path, "train");
   run.config = load_run_config(saved.string(), options.overrides);
   if (options.seed >= 0 && options.seed != run.config.seed) {
     throw ConfigError(
@@ -140,15 +136,6 @@ bool create_run_directory(const fs::path& runs_dir, const fs::path& path) {
 
 }  // namespace
 
-RunLock::RunLock(const fs::path& run_dir) {
-  // Not closed on exec: as long as a process of the run lives, the run is not free.
-  file_ = FileDescriptor(open((run_dir / "lock").c_str(), O_RDWR | O_CREAT, 0644));
-  if (!file_) throw_system_error("open", run_dir / "lock", errno);
-  if (flock(file_.get(), LOCK_EX | LOCK_NB) == 0) return;
-  if (errno != EWOULDBLOCK) throw_system_error("lock", run_dir / "lock", errno);
-  throw ConfigError(text("the run in ", run_dir.string(), " still goes on; end it, or wait for its processes to end"));
-}
-
 RunDirectory open_run(const TrainOptions& options) {
   RunDirectory run;
   run.config = load_run_config(options.config, options.overrides);
@@ -165,7 +152,7 @@ RunDirectory open_run(const TrainOptions& options) {
       throw ConfigError(text("there is a run in ", run.path.string(),
                              " already; go on with it by --resume, or start another by --name NAME"));
     }
-    run.lock = RunLock(run.path);
+    run.lock = RunLock(run.path, "train");
   }
   make_directories(run.path / "logs");
   make_directories(run.path / "checkpoints");

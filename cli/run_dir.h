@@ -6,22 +6,10 @@
 #include <string>
 
 #include "cli/run_config.h"
+#include "cli/run_lock.h"
 #include "cli/train.h"
-#include "core/files.h"
 
 namespace qanat::cli {
-
-// Held by a run's processes while any of them lives: two at once in one directory would ruin it. The kernel gives it
-// back when the last of them ends, however it ends. Children inherit it. Move only.
-class RunLock {
- public:
-  RunLock() = default;
-  // Throws ConfigError when the run still goes on.
-  explicit RunLock(const std::filesystem::path& run_dir);
-
- private:
-  FileDescriptor file_;
-};
 
 struct RunDirectory {
   std::filesystem::path path;
@@ -37,7 +25,8 @@ struct RunDirectory {
 // Reads the configuration and makes the directory, or finds it again with `resume`. Throws ConfigError when it is
 // there already (or is not, or is in use, when resuming), naming the way out; and for all that can be known to be
 // wrong before a process is started. Resuming verifies the newest checkpoint's files; of damaged ones a warning goes to
-// stderr, they are set aside, and the next older one is taken. InputError when all are damaged.
+// stderr, they are set aside, and the next older one is taken. InputError when all are damaged. What is left of a run
+// that died is ended before that.
 [[nodiscard]] RunDirectory open_run(const TrainOptions& options);
 
 }  // namespace qanat::cli

@@ -1,12 +1,9 @@
 #include "cli/train.h"
 
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <string_view>
 #include <thread>
 
@@ -14,9 +11,9 @@
 #include "cli/child.h"
 #include "cli/evaluate.h"
 #include "cli/lockstep.h"
-#include "cli/progress.h"
 #include "cli/roles.h"
 #include "cli/run_dir.h"
+#include "cli/run_progress.h"
 #include "cli/socket_directory.h"
 #include "cli/summary.h"
 #include "control/head.h"
@@ -56,6 +53,11 @@ constexpr Seconds leave_limit{10};
 
 // When nothing is left that could be saved, how long the processes may take to see that for themselves.
 constexpr Seconds nothing_to_save_limit{2};
+// A process that has not joined may still be making its environment.
+constexpr Seconds joining_limit{120};
+// While the head itself is silent for this long, others cannot be heard.
+constexpr Seconds head_is_silent{5};
+
 struct Process {
   std::string role;
   std::int64_t index = 0;
@@ -64,33 +66,9 @@ struct Process {
   int restarts = 0;
   bool done = false;
   std::optional<Nanoseconds> ended_at;  // too late, and not judged yet
+  Nanoseconds waited_since{0};          // until it is known to have joined
+  bool silent = false;                  // it was killed for that
 };
-
-double metric(const std::vector<std::pair<std::string, double>>& metrics, std::string_view name, double otherwise) {
-  for (const auto& [known, value] : metrics) {
-    if (known == name) return value;
-  }
-  return otherwise;
-}
-
-// The smaller of the remaining times by each stop condition, from the present rates.
-std::string time_left(const RunConfig& config, const control::Member& member, double wall) {
-  const auto& metrics = member.run_metrics();
-  double left = -1;
-  const auto take = [&](double seconds_left) { left = left < 0 ? seconds_left : std::min(left, seconds_left); };
-  const auto rate = [&](const char* name) { return metric(metrics, name, 0); };
-  if (config.stop.env_steps > 0 && rate("env_steps_per_second") > 0) {
-    take(std::max(0.0, static_cast<double>(config.stop.env_steps) - static_cast<double>(member.env_steps())) /
-         rate("env_steps_per_second"));
-  }
-  if (config.stop.updates > 0 && rate("updates_per_second") > 0) {
-    take(std::max(0.0, static_cast<double>(config.stop.updates) - static_cast<double>(member.updates())) /
-         rate("updates_per_second"));
-  }
-  if (config.stop.wall_seconds > 0) take(std::max(0.0, config.stop.wall_seconds - wall));
-  if (left < 0) return "?";
-  return minutes_text(left);
-}
 
 class Supervisor {
  public:
@@ -100,7 +78,8 @@ class Supervisor {
         sockets_(sockets),
         log_({.who = "train", .path = run_.path / "logs" / "train.log", .to_stderr = false}),
         logs_(run_.path / "logs", static_cast<std::uint64_t>(run_.config.control.max_log_bytes)),
-        started_(clock_.now()) {
+        started_(clock_.now()),
+        progress_(clock_, run_.config.stop) {
     if (!run_.warning.empty()) log_.warn(run_.warning);
   }
 
@@ -146,7 +125,8 @@ class Supervisor {
     arguments.insert(arguments.begin(), {"qanat", role});
     arguments.push_back("--supervised");
     const auto log = (run_.path / "logs" / text(role, '-', index, ".out")).string();
-    processes_.push_back({role, index, arguments, Child(arguments, log, orphaned_signal), 0, false, {}});
+    processes_.push_back({role, index, arguments, Child(arguments, log, orphaned_signal)});
+    processes_.back().waited_since = clock_.now();
   }
 
   void start_all() {
@@ -158,7 +138,9 @@ class Supervisor {
     if (!run_.resume_from.empty()) head.insert(head.end(), {"--resume-from", run_.resume_from});
     start("head", 0, head);
     await_head();
-    const std::vector<std::string> joined{"--connect", address_, "--log-dir", (absolute / "logs").string()};
+    const std::vector<std::string> joined{"--connect", address_,
+                                          "--log-dir", (absolute / "logs").string(),
+                                          "--give-up", text(run_.config.control.give_up_seconds)};
     const auto start_joined = [&](const std::string& role, std::int64_t index) {
       auto arguments = joined;
       arguments.insert(arguments.end(), {"--index", std::to_string(index)});
@@ -193,6 +175,7 @@ class Supervisor {
     member.role = wire::Role::supervisor;
     member.incarnation = control::new_incarnation();
     member.head = {address_};
+    member.give_up = Seconds(run_.config.control.lost_after_seconds);
     member_.emplace(context_, clock_, member);
   }
 
@@ -204,6 +187,7 @@ class Supervisor {
       ran_ = ran_ || member_->state() == RunState::running;
       handle_signals();
       logs_.look(clock_.now());
+      end_silent();
       bool any = false;
       for (auto& process : processes_) {
         if (process.done) continue;
@@ -227,10 +211,46 @@ class Supervisor {
         killed_ = true;
         for (auto& process : processes_) process.child.signal(SIGKILL);
       }
-      show_progress(false);
+      progress_.show(*member_);
       wire::Socket* socket = &member_->socket();
       wire::wait(std::span(&socket, 1), Milliseconds(20));
     }
+  }
+
+  // Hung is as good as dead: whoever was silent for too long is killed, and is treated as any that died.
+  void end_silent() {
+    for (auto& process : processes_) {
+      if (process.done || process.silent || !is_silent(process)) continue;
+      log_.warn(process.role, '-', process.index, ", pid ", process.child.pid(), ", was ", silence_of());
+      process.silent = true;
+      process.child.signal(SIGKILL);
+    }
+  }
+
+  bool is_silent(Process& process) {
+    if (process.role == "head") return member_->abandoned();
+    if (member_->silence() > head_is_silent) process.waited_since = clock_.now();
+    const auto limit = Seconds(run_.config.control.lost_after_seconds) + joining_limit;
+    const auto state = listed_as(process);
+    if (!state || *state == wire::MemberState::left) return clock_.now() - process.waited_since > limit;
+    process.waited_since = clock_.now();
+    return *state == wire::MemberState::lost;
+  }
+
+  // What the head knows of it; nothing when it has not joined.
+  std::optional<wire::MemberState> listed_as(const Process& process) const {
+    std::optional<wire::MemberState> out;
+    for (const auto& member : member_->directory().members) {
+      if (member.pid == process.child.pid() && member.index == process.index &&
+          wire::name_of(member.role) == process.role)
+        out = member.state;
+    }
+    return out;
+  }
+
+  std::string silence_of() const {
+    return text("silent for more than ", run_.config.control.lost_after_seconds,
+                " s (control.lost_after_seconds) and was killed");
   }
 
   // Whoever is left then is killed. The earliest limit counts.
@@ -250,6 +270,10 @@ class Supervisor {
 
   // A process ended. Returns why the run cannot go on, or nothing.
   std::string on_end(Process& process, int end) {
+    if (std::find(ended_.begin(), ended_.end(), process.child.pid()) == ended_.end()) {
+      ended_.push_back(process.child.pid());
+      member_->set_ended(ended_);
+    }
     const bool ending = member_->state() >= RunState::draining || asked_to_stop_;
     // When the run ends, its head may be gone, or have refused one that came late, before we have heard of that.
     const bool too_late = end == exit_refused || (end == 0 && process.role == "head");
@@ -260,7 +284,8 @@ class Supervisor {
       if (end == 0 && !ending && process.role == "head") return "the head ended";
       return {};
     }
-    const auto what = text(process.role, '-', process.index, " ended: ", describe_end(end));
+    const auto what = text(process.role, '-', process.index,
+                           process.silent ? " was " + silence_of() : " ended: " + describe_end(end));
     log_.warn(what);
     const auto log = (run_.path / "logs" / text(process.role, '-', process.index, ".log")).string();
     const bool restartable = (process.role == "actor" || process.role == "replay" || process.role == "evaluate") &&
@@ -277,35 +302,17 @@ class Supervisor {
     ++restarts_;
     const auto out = (run_.path / "logs" / text(process.role, '-', process.index, ".out")).string();
     process.child = Child(process.arguments, out, orphaned_signal);
+    process.waited_since = clock_.now();
+    process.silent = false;
+    std::erase(ended_, process.child.pid());  // the kernel may hand out a number again
+    member_->set_ended(ended_);
     log_.info("started ", process.role, '-', process.index, " again, pid ", process.child.pid());
     return {};
   }
 
-  void show_progress(bool last) {
-    if (!member_) return;  // nothing was started
-    if (!last && !progress_.due()) return;
-    const auto& metrics = member_->run_metrics();
-    if (metrics.empty()) return;
-    std::string line = text(wire::name_of(member_->state()), ": ", member_->env_steps(), " steps");
-    const auto add = [&](const char* name, const char* unit, int digits) {
-      char number[64];
-      std::snprintf(number, sizeof number, "%.*f", digits, metric(metrics, name, 0));
-      line += text(" | ", number, ' ', unit);
-    };
-    add("env_steps_per_second", "steps/s", 0);
-    add("updates_per_second", "updates/s", 0);
-    add("replay_ratio", "ratio", 2);
-    add("policy_lag_updates", "lag", 0);
-    add("episode_return_mean", "return", 1);
-    if (metric(metrics, "evaluation_mean", -1e300) > -1e299) add("evaluation_mean", "eval", 1);
-    line += " | left " + time_left(run_.config, *member_, seconds(clock_.now() - started_));
-    progress_.show(line);
-    if (last) progress_.end();
-  }
-
   // The final evaluation and the summary.
   int conclude(const std::string& failure) {
-    show_progress(true);
+    if (member_) progress_.show(*member_, true);
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;
@@ -348,16 +355,17 @@ class Supervisor {
   Logger log_;
   BoundedLogs logs_;
   Nanoseconds started_;
+  RunProgress progress_;
   wire::Context context_;
   std::optional<control::Member> member_;
   std::string address_;
   std::vector<Process> processes_;
+  std::vector<std::int64_t> ended_;  // pids of those that have
   bool asked_to_stop_ = false;
   bool ran_ = false;  // it has begun to train, so there is something to save
   std::optional<Nanoseconds> kill_at_;
   bool killed_ = false;  // by us: how processes end is no news any more
   int restarts_ = 0;
-  ProgressLine progress_{clock_};
 };
 
 }  // namespace

@@ -24,6 +24,8 @@ constexpr std::uint64_t largest_count = std::uint64_t{1} << 53;
 constexpr Milliseconds farewell{1000};
 // Two heartbeats: by then every member knows that the run drains.
 constexpr Milliseconds release_after{250};
+// Longer than we ever take for a step: we were paused, and could not hear anybody.
+constexpr Milliseconds paused_after{500};
 // Longer than a pause that a run must survive.
 constexpr Seconds draining_silence{6};
 constexpr std::size_t messages_at_once = 4096;
@@ -58,9 +60,12 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       on_metrics_(std::move(on_metrics)),
       socket_(context, wire::SocketKind::router, {.identity = {}, .linger = farewell}),
       ledger_(options_.ledger),
+      places_(options_.supervisor),
       epoch_(options_.epoch),
       started_(clock.now()),
       entered_(started_),
+      stepped_(started_),
+      awake_since_(started_),
       next_metrics_(started_),
       last_metrics_(started_) {
   for (const auto& address : options_.bind) addresses_.push_back(socket_.bind(address));
@@ -69,6 +74,9 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
 }
 
 bool Head::step() {
+  const auto now = clock_.now();
+  if (now - stepped_ > paused_after) awake_since_ = now;
+  stepped_ = now;
   const auto messages = socket_.receive_all(messages_at_once);
   const bool any = !messages.empty();
   for (const auto& message : messages) {
@@ -82,7 +90,7 @@ bool Head::step() {
   if (messages.size() < messages_at_once) watch();
   advance();
   send_grants();
-  if (clock_.now() >= next_metrics_) write_metrics();
+  if (now >= next_metrics_) write_metrics();
   return any;
 }
 
@@ -191,6 +199,26 @@ void Head::refuse(const std::string& peer, const std::string& reason) {
   log_.warn("refused a member: ", reason);
 }
 
+// Whether the one who asks may have the place; it is told when not.
+bool Head::has_place(const wire::Incoming& message, const wire::Join& join, std::int64_t index) {
+  std::optional<Places::Holder> held;
+  if (const auto* entry = holder(join.role, index)) {
+    held = {entry->info.pid, entry->host, entry->last_heard, silence(*entry)};
+  }
+  const auto verdict = places_.judge(join, index, held, free_index(join.role), clock_.now());
+  if (verdict.objection.empty()) return true;
+  if (!verdict.again) {
+    refuse(message.peer, verdict.objection);
+    return false;
+  }
+  wire::JoinReply reply;
+  reply.reason = verdict.objection;
+  reply.again = true;
+  auto answer = wire::encode(reply);
+  (void)socket_.send_to(message.peer, answer);
+  return false;
+}
+
 std::string Head::objection(const wire::Join& join) const {
   if (join.role == wire::Role::head) return "a head cannot join";
   if (join.incarnation == 0) return "its incarnation is 0";
@@ -212,9 +240,8 @@ bool Head::full_for(wire::Role role) const {
 }
 
 // The member's entry, alive: a new one, or the one it had.
-Head::Entry& Head::admit(const wire::Join& join) {
+Head::Entry& Head::admit(const wire::Join& join, std::int64_t index) {
   if (auto* known = find(join.incarnation)) return *known;
-  const auto index = join.index >= 0 ? join.index : free_index(join.role);
   if (auto* other = holder(join.role, index)) {
     change(*other, MemberState::lost, "replaced by a new process of the same role and index");
   }
@@ -229,8 +256,9 @@ Head::Entry& Head::admit(const wire::Join& join) {
     }
   }
   Entry fresh;
-  fresh.info = {join.role, index, join.incarnation, MemberState::alive, {}};
-  fresh.pid = join.pid;
+  fresh.info = {join.role, index, join.incarnation, MemberState::alive, join.pid, {}};
+  fresh.parent = join.parent;
+  fresh.host = join.host;
   members_.push_back(std::move(fresh));
   log_.info(wire::name_of(join.role), '-', index, " joined, pid ", join.pid, " on ", join.host);
   return members_.back();
@@ -245,7 +273,10 @@ void Head::on_join(const wire::Incoming& message) {
     return refuse(message.peer, "another process took its place");
   }
   if (const auto why = objection(join); !why.empty()) return refuse(message.peer, why);
-  const bool takes_a_place = !(known && known->info.state == MemberState::alive) && !holder(join.role, join.index);
+  const auto first = join.role == wire::Role::learner ? 0 : free_index(join.role);
+  const auto index = join.index >= 0 ? join.index : first;
+  if (!known && !has_place(message, join, index)) return;
+  const bool takes_a_place = !(known && known->info.state == MemberState::alive) && !holder(join.role, index);
   if (takes_a_place && full_for(join.role)) {
     return refuse(message.peer, text("the run has ", options_.most_actors,
                                      " actors and evaluators, for as many its descriptors suffice; raise ulimit -n "
@@ -255,7 +286,7 @@ void Head::on_join(const wire::Incoming& message) {
     log_.info("environment: ", join.schema.front().describe());
     schema_ = join.schema.front();
   }
-  auto& entry = admit(join);
+  auto& entry = admit(join, index);
   entry.peer = message.peer;
   entry.last_heard = clock_.now();
   entry.info.state = MemberState::alive;
@@ -305,6 +336,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
     if (!beat.checkpoint.empty()) checkpoint_ = beat.checkpoint;
     if (entry->info.role == wire::Role::learner) save_error_ = beat.save_error;
     if (!beat.stop_cause.empty() && state_ < RunState::draining) request_stop(beat.stop_cause);
+    if (entry->info.role == wire::Role::supervisor) bury(*entry, beat.ended);
   }
   reply.epoch = epoch_;
   reply.state = state_;
@@ -323,6 +355,16 @@ void Head::on_heartbeat(const wire::Incoming& message) {
   }
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
+}
+
+// It is known at once that they are gone, so that nobody waits for their word.
+void Head::bury(const Entry& supervisor, const std::vector<std::int64_t>& pids) {
+  for (auto& member : members_) {
+    if (member.info.state != MemberState::alive) continue;
+    if (member.parent != supervisor.info.pid || member.host != supervisor.host) continue;
+    if (std::find(pids.begin(), pids.end(), member.info.pid) != pids.end())
+      change(member, MemberState::lost, "its process has ended");
+  }
 }
 
 void Head::change(Entry& entry, MemberState state, const std::string& why) {
@@ -350,9 +392,8 @@ void Head::forget_old() {
 }
 
 void Head::watch() {
-  const auto now = clock_.now();
   for (auto& member : members_) {
-    if (member.info.state == MemberState::alive && now - member.last_heard > options_.lost_after) {
+    if (member.info.state == MemberState::alive && silence(member) > options_.lost_after) {
       change(member, MemberState::lost, text("nothing heard for ", options_.lost_after.count(), " s"));
     }
   }
@@ -401,11 +442,15 @@ void Head::advance() {
   }
 }
 
+Nanoseconds Head::silence(const Entry& member) const {
+  return clock_.now() - std::max(member.last_heard, awake_since_);
+}
+
 // Actors that may still send something; those that have been silent for a while are not waited for.
 std::size_t Head::actors_draining() const {
   return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [&](const Entry& member) {
     return member.info.role == wire::Role::actor && member.info.state == MemberState::alive &&
-           clock_.now() - member.last_heard < draining_silence;
+           silence(member) < draining_silence;
   }));
 }
 
@@ -414,7 +459,8 @@ bool Head::finished() const {
   const bool overdue = clock_.now() - entered_ > options_.drain_limit;
   std::size_t left = 0;
   for (const auto& member : members_) {
-    left += member.info.state == MemberState::alive && member.info.role != wire::Role::supervisor;
+    left += member.info.state == MemberState::alive && member.info.role != wire::Role::supervisor &&
+            silence(member) < draining_silence;
   }
   return left == 0 || overdue;
 }
@@ -449,9 +495,7 @@ std::int64_t Head::free_index(wire::Role role) const {
   for (const auto& member : members_) {
     if (member.info.role == role && member.info.state == MemberState::alive) taken.insert(member.info.index);
   }
-  std::int64_t index = 0;
-  while (taken.contains(index)) ++index;
-  return index;
+  return places_.free_index(role, taken);
 }
 
 Head::Entry* Head::find(std::uint64_t incarnation) {
@@ -562,7 +606,7 @@ HeadStatus Head::status() const {
     auto& entry = newest[{member.info.role, member.info.index}];
     entry.role = member.info.role;
     entry.index = member.info.index;
-    entry.pid = member.pid;
+    entry.pid = member.info.pid;
     entry.starts = starts_.at({member.info.role, member.info.index}).count;
     for (std::size_t i = 0; i < entry.traffic.size(); ++i) entry.traffic[i] += member.traffic[i];
   }

@@ -3,8 +3,9 @@
 // Small and replaceable: its state is one small file (save/load), members join again by themselves when it
 // restarts. It never touches experience or weights. A control::Role: one thread, never blocks.
 //
-// A second process of one role and index replaces the first, which is refused if it wakes up again. A replaced
-// learner raises the epoch, so that what the old one still says is recognised everywhere.
+// A process that comes for the role and index of another is refused while that one lives, and replaces it when it is
+// dead (control/places.h); one that was replaced is refused if it wakes up again. A replaced learner raises the epoch,
+// so that what the old one still says is recognised everywhere.
 //
 // A run goes starting -> running (a learner and all expected shards are in) -> draining (a stop condition was
 // met: actors finish and leave) -> closing (the learner saves and leaves) -> ended (everybody leaves).
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "control/ledger.h"
+#include "control/places.h"
 #include "control/role.h"
 #include "core/log.h"
 #include "wire/messages.h"
@@ -37,6 +39,7 @@ struct HeadOptions {
   std::int64_t expected_shards = 1;
   // Actors and evaluators beyond these are refused by name: the run's processes have no descriptors for more.
   std::uint64_t most_actors = std::numeric_limits<std::uint64_t>::max();
+  std::optional<Supervisor> supervisor;
   std::uint64_t stop_env_steps = 0;  // 0: never
   double stop_wall_seconds = 0;      // 0: never
   double wall_before = 0;            // seconds the run took before it was resumed
@@ -101,7 +104,8 @@ class Head : public Role {
   struct Entry {
     wire::MemberInfo info;
     std::string peer;
-    std::int64_t pid = 0;
+    std::int64_t parent = 0;
+    std::string host;
     Nanoseconds last_heard{0};
     std::vector<std::pair<std::string, double>> metrics;
     std::array<std::uint64_t, 5> traffic{};
@@ -121,9 +125,12 @@ class Head : public Role {
   void on_ledger_report(const wire::Incoming& message);
   // Why `join` cannot be; empty when it can.
   [[nodiscard]] std::string objection(const wire::Join& join) const;
-  Entry& admit(const wire::Join& join);
+  Entry& admit(const wire::Join& join, std::int64_t index);
   void drop(const wire::Incoming& message, const std::string& why);
   void refuse(const std::string& peer, const std::string& reason);
+  [[nodiscard]] bool has_place(const wire::Incoming& message, const wire::Join& join, std::int64_t index);
+  // The supervisor's children that have ended.
+  void bury(const Entry& supervisor, const std::vector<std::int64_t>& pids);
   void change(Entry& entry, wire::MemberState state, const std::string& why);
   void forget_old();
   void advance();
@@ -136,6 +143,8 @@ class Head : public Role {
   [[nodiscard]] std::size_t alive(wire::Role role) const;
   [[nodiscard]] bool full_for(wire::Role role) const;
   [[nodiscard]] std::int64_t free_index(wire::Role role) const;
+  // For how long it has said nothing while we listened.
+  [[nodiscard]] Nanoseconds silence(const Entry& member) const;
   [[nodiscard]] Entry* find(std::uint64_t incarnation);
   // The alive member of that role and index, or null.
   [[nodiscard]] Entry* holder(wire::Role role, std::int64_t index);
@@ -155,6 +164,7 @@ class Head : public Role {
   wire::Socket socket_;
   std::vector<std::string> addresses_;
   Ledger ledger_;
+  Places places_;
   std::vector<Entry> members_;
   std::uint64_t env_restarts_of_forgotten_ = 0;
   std::uint64_t directory_version_ = 1;
@@ -169,6 +179,8 @@ class Head : public Role {
   std::optional<wire::SaveReply> saved_;  // the last part of a checkpoint that was written
   Nanoseconds started_;
   Nanoseconds entered_{0};
+  Nanoseconds stepped_;
+  Nanoseconds awake_since_;  // the end of our last pause: nobody's silence is older
   Nanoseconds next_metrics_{0};
   std::deque<std::pair<double, std::int64_t>> episodes_;  // the last 100
   std::uint64_t episodes_total_ = 0;

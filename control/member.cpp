@@ -7,6 +7,7 @@
 
 #include "control/address.h"
 #include "core/error.h"
+#include "core/process.h"
 
 namespace qanat::control {
 namespace {
@@ -15,16 +16,13 @@ constexpr Milliseconds join_retry{500};
 constexpr Seconds next_address_after{5};
 // A lease that is short is asked for again this often, in case the head lost the question.
 constexpr Milliseconds lease_retry{20};
+// How soon to ask again for a place that another has.
+constexpr Milliseconds held_retry{200};
 constexpr Seconds silence_after{1};
+constexpr Seconds say_silence_after{10};
 constexpr Milliseconds pace_in_silence{1000};
 // How long closing the socket waits for a Leave to be sent.
 constexpr Milliseconds farewell{1000};
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 wire::SocketOptions socket_options(const MemberOptions& options) {
   return {.identity = text(wire::name_of(options.role), '-', options.incarnation), .linger = farewell};
@@ -45,6 +43,8 @@ Member::Member(wire::Context& context, const Clock& clock, MemberOptions options
       options_(std::move(options)),
       socket_(context, wire::SocketKind::dealer, socket_options(options_)),
       last_heard_(clock.now()),
+      stepped_(last_heard_),
+      awake_since_(last_heard_),
       switched_(last_heard_) {
   if (options_.head.empty()) throw ConfigError("the head's address is missing; wanted --connect tcp://HOST:PORT");
   if (!options_.schema.empty()) schema_ = options_.schema.front();
@@ -58,12 +58,14 @@ void Member::open_socket() {
 }
 
 bool Member::step() {
+  notice_pause();
   bool any = false;
   for (const auto& message : socket_.receive_all()) {
     any = true;
     take(message);
   }
   if (left_) return any;
+  report_silence();
   try_next_address();
   const auto now = clock_.now();
   if (!welcome_ || rejoin_) {
@@ -88,6 +90,27 @@ void Member::take(const wire::Incoming& message) {
   }
 }
 
+// A process that was stopped for long could not hear the head: it asks before it gives it up. Shorter pauses are
+// within what `give_up` forgives, and a role may take that long for a step of its own.
+void Member::notice_pause() {
+  const auto now = clock_.now();
+  if (now - stepped_ > options_.give_up / 2) awake_since_ = now;
+  stepped_ = now;
+}
+
+void Member::report_silence() {
+  if (!options_.log) return;
+  const auto silent = silence();
+  if (silent <= say_silence_after) {
+    if (said_silence_) options_.log->info("the head is heard again");
+    said_silence_ = false;
+  } else if (!said_silence_) {
+    said_silence_ = true;
+    options_.log->warn("no head was heard for ", say_silence_after.count(), " s at ", options_.head[head_],
+                       ": waiting, until ", options_.give_up.count(), " s are over (control.give_up_seconds)");
+  }
+}
+
 void Member::try_next_address() {
   const auto now = clock_.now();
   if (options_.head.size() < 2 || now - switched_ <= next_address_after) return;
@@ -108,6 +131,7 @@ void Member::send_join() {
   join.index = welcome_ ? welcome_->index : options_.index;
   join.incarnation = options_.incarnation;
   join.pid = getpid();
+  join.parent = getppid();
   join.host = host_name();
   join.commit = options_.commit;
   join.endpoints = options_.endpoints;
@@ -129,6 +153,12 @@ void Member::handle(const wire::Incoming& message) {
   switch (static_cast<wire::MessageType>(message.type)) {
     case wire::MessageType::join_reply: {
       auto reply = wire::decode<wire::JoinReply>(message);
+      if (!reply.accepted && reply.again) {
+        next_join_ = clock_.now() + held_retry;
+        if (!said_held_ && options_.log) options_.log->info("waiting to join: ", reply.reason);
+        said_held_ = true;
+        break;
+      }
       if (!reply.accepted) throw ConfigError("the head refused us: " + reply.reason);
       epoch_ = reply.epoch;
       rejoin_ = false;
@@ -169,7 +199,9 @@ void Member::handle(const wire::Incoming& message) {
   }
 }
 
-bool Member::abandoned() const { return clock_.now() - last_heard_ > options_.give_up; }
+bool Member::abandoned() const { return silence() > options_.give_up; }
+
+Nanoseconds Member::silence() const { return clock_.now() - std::max(last_heard_, awake_since_); }
 
 std::vector<const wire::MemberInfo*> Member::alive(wire::Role role) const {
   std::vector<const wire::MemberInfo*> out;

@@ -2,7 +2,8 @@
 // ledger lease topped up.
 //
 // Survives a head that pauses or restarts (it joins again under the same incarnation, trying its addresses in turn),
-// and says `abandoned` when no head was heard for `give_up`. Malformed messages are dropped and counted in the
+// and says `abandoned` when no head was heard for `give_up`; one that was paused itself asks before it says so.
+// Malformed messages are dropped and counted in the
 // socket's traffic. Never blocks; destruction waits up to a second for the last words to be sent. One thread.
 #pragma once
 
@@ -29,6 +30,7 @@ struct MemberOptions {
   std::string commit;
   Milliseconds heartbeat{100};
   Seconds give_up{120};
+  Logger* log = nullptr;  // where it says what it waits for; none: nowhere
 };
 
 // A number that no other process of the run has had: from the system's entropy, never 0.
@@ -57,6 +59,8 @@ class Member {
   [[nodiscard]] const std::string& save_error() const { return save_error_; }
   // No head was heard for `give_up`.
   [[nodiscard]] bool abandoned() const;
+  // For how long no head was heard although we listened.
+  [[nodiscard]] Nanoseconds silence() const;
 
   // Members of a role that are alive, by index.
   [[nodiscard]] std::vector<const wire::MemberInfo*> alive(wire::Role role) const;
@@ -74,6 +78,8 @@ class Member {
   void set_traffic(const wire::Traffic& traffic);
   void set_checkpoint(std::string directory) { beat_.checkpoint = std::move(directory); }
   void set_save_error(std::string error) { beat_.save_error = std::move(error); }
+  // For a supervisor: its children that have ended, by pid. Takes the place of what was said before.
+  void set_ended(std::vector<std::int64_t> pids) { beat_.ended = std::move(pids); }
   // A stop condition was met here; the head ends the run with this cause.
   void stop_run(std::string cause);
   void heartbeat_now() { next_beat_ = Nanoseconds::min(); }
@@ -104,6 +110,8 @@ class Member {
   void handle(const wire::Incoming& message);
   void take(const wire::Incoming& message);
   void try_next_address();
+  void notice_pause();
+  void report_silence();
   void report(bool urgent);
   // How often to say something that is usually said every `interval`: seldom while no head is heard, so that one
   // that comes back does not find a thousand old messages.
@@ -137,6 +145,10 @@ class Member {
   Nanoseconds next_beat_{Nanoseconds::min()};
   Nanoseconds next_report_{Nanoseconds::min()};
   Nanoseconds last_heard_;
+  Nanoseconds stepped_;
+  Nanoseconds awake_since_;
+  bool said_silence_ = false;
+  bool said_held_ = false;
   Nanoseconds switched_;  // when the present address was taken up, or its head last heard
 };
 

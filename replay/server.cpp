@@ -57,6 +57,11 @@ bool ShardServer::step() {
   if (member_.abandoned()) throw RunError("no head was heard for too long: the shard ends");
   if (!member_.joined()) return any;
   if (!shard_) {
+    if (member_.state() == RunState::ended) {  // before anybody described an environment
+      member_.leave(member_.stop_cause());
+      finished_ = true;
+      return any;
+    }
     if (!member_.schema()) return any;
     build();
     any = true;

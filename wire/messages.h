@@ -96,10 +96,11 @@ struct MemberInfo {
   std::int64_t index = 0;
   std::uint64_t incarnation = 0;
   MemberState state = MemberState::alive;
+  std::int64_t pid = 0;  // on its machine
   std::vector<Endpoint> endpoints;
   template <class A>
   void serialize(A& a) {
-    a(role, index, incarnation, state, endpoints);
+    a(role, index, incarnation, state, pid, endpoints);
   }
 };
 
@@ -144,13 +145,14 @@ struct Join {
   std::int64_t index = -1;  // -1: the head picks the lowest free one
   std::uint64_t incarnation = 0;
   std::int64_t pid = 0;
+  std::int64_t parent = 0;  // the pid of the process that started it
   std::string host;
   std::string commit;
   std::vector<Endpoint> endpoints;
   std::vector<EnvironmentSchema> schema;  // none or one
   template <class A>
   void serialize(A& a) {
-    a(role, index, incarnation, pid, host, commit, endpoints, schema);
+    a(role, index, incarnation, pid, parent, host, commit, endpoints, schema);
   }
 };
 
@@ -158,6 +160,7 @@ struct JoinReply {
   static constexpr auto type = MessageType::join_reply;
   bool accepted = false;
   std::string reason;  // why not, or empty
+  bool again = false;  // not accepted yet: whoever has the place may be dead, so ask again
   std::int64_t index = 0;
   std::uint64_t epoch = 0;
   std::uint64_t start_count = 0;  // how often this role and index was started before; part of its seed
@@ -165,7 +168,7 @@ struct JoinReply {
   std::string resume_from;        // checkpoint directory, or empty
   template <class A>
   void serialize(A& a) {
-    a(accepted, reason, index, epoch, start_count, run_dir, resume_from);
+    a(accepted, reason, again, index, epoch, start_count, run_dir, resume_from);
   }
 };
 
@@ -180,9 +183,11 @@ struct Heartbeat {
   std::string stop_cause;                                 // set by a role that met a stop condition (learner)
   std::string checkpoint;                                 // the newest complete checkpoint (learner)
   std::string save_error;                                 // why the last save failed; empty: it did not (learner)
+  std::vector<std::int64_t> ended;                        // pids of children that have ended (supervisor)
   template <class A>
   void serialize(A& a) {
-    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint, save_error);
+    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint, save_error,
+      ended);
   }
 };
 

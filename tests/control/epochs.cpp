@@ -32,6 +32,7 @@ TEST_CASE("epoch: a replaced learner raises it, and all hear of it; one that com
   world.pass(Milliseconds(1000));
   CHECK(first.epoch() == 5);
   world.kill(first);
+  world.pass(dead_after);
   auto& second = world.join(wire::Role::learner, {.index = 0});
   CHECK(second.epoch() == 6);
   world.pass(Milliseconds(200));
@@ -56,9 +57,12 @@ TEST_CASE("epoch: a saved head does not fall back to an older epoch than it had,
 
 TEST_CASE("resume: those who start with the run take their part of its checkpoint, later ones do not") {
   World world({.resume_from = "runs/x/checkpoints/3"});
-  CHECK(world.join(wire::Role::replay, {.index = 0}).welcome().resume_from == "runs/x/checkpoints/3");
+  auto& shard = world.join(wire::Role::replay, {.index = 0});
+  CHECK(shard.welcome().resume_from == "runs/x/checkpoints/3");
   CHECK(world.join(wire::Role::learner, {.index = 0}).welcome().resume_from == "runs/x/checkpoints/3");
-  CHECK(world.join(wire::Role::replay, {.index = 0, .incarnation = 7}).welcome().resume_from.empty());
+  world.kill(shard);
+  world.pass(dead_after);
+  CHECK(world.join(wire::Role::replay, {.index = 0}).welcome().resume_from.empty());
 }
 
 TEST_CASE("resume: a learner that replaces another goes on from the newest checkpoint, not from nothing") {
@@ -66,12 +70,14 @@ TEST_CASE("resume: a learner that replaces another goes on from the newest check
   auto& first = world.join(wire::Role::learner, {.index = 0});
   world.pass(Milliseconds(100));
   world.kill(first);
+  world.pass(dead_after);
   auto& second = world.join(wire::Role::learner, {.index = 0});
   CHECK(second.welcome().resume_from == "old");  // none was written since
   second.set_checkpoint("new");
   world.pass(Milliseconds(200));
   CHECK(world.head->status().checkpoint == "new");
   world.kill(second);
+  world.pass(dead_after);
   CHECK(world.join(wire::Role::learner, {.index = 0}).welcome().resume_from == "new");
 }
 

@@ -157,6 +157,7 @@ TEST_CASE("lease: a head that restarts from its file goes on counting where it w
   for (const auto& summary : world.head->status().members) CHECK(summary.starts == 1);  // nobody was started again
   // A new process in the old one's place knows that it is the second.
   world.kill(shard);
+  world.pass(dead_after);
   CHECK(world.join(wire::Role::replay, {.index = 4, .head = {"inproc://two"}}).welcome().start_count == 1);
 }
 

@@ -139,10 +139,13 @@ TEST_CASE("membership: a head, a zero incarnation and an incarnation of another 
   CHECK(accepted(wire::Role::learner, 6));
 }
 
-TEST_CASE("membership: a new process of one role and index replaces the old one, which is refused when it wakes") {
+TEST_CASE("membership: a new process replaces a silent one of its role and index, which is refused when it wakes") {
   World world;
   auto& watcher = world.join(wire::Role::learner);
   auto& old = world.join(wire::Role::replay, {.index = 3});
+  auto asleep = std::move(world.members.back());
+  world.members.pop_back();
+  world.pass(dead_after);
   auto& fresh = world.add(wire::Role::replay, {.index = 3});
   fresh.step();
   world.head->step();
@@ -328,6 +331,32 @@ TEST_CASE("membership: a member without a head says so in the end, with several 
     world.pass(Milliseconds(200));
     CHECK(actor.abandoned());
   }
+}
+
+TEST_CASE("membership: one that was stopped for longer than it waits for a head asks before it gives up") {
+  World world({.lost_after = Seconds(20)});
+  world.join(wire::Role::learner);
+  auto& actor = world.join(wire::Role::actor, {.give_up = Seconds(60)});
+  auto asleep = std::move(world.members.back());
+  world.members.pop_back();
+  world.pass(Milliseconds(300'000));
+  CHECK(world.metric("actors") == 0);
+  world.members.push_back(std::move(asleep));
+  actor.step();
+  CHECK_FALSE(actor.abandoned());
+  world.pass(Milliseconds(2000));
+  CHECK_FALSE(actor.abandoned());
+  CHECK(world.metric("actors") == 1);
+  // Without a head it gives up all the same, also after a stop.
+  asleep = std::move(world.members.back());
+  world.members.pop_back();
+  world.head.reset();
+  world.pass(Milliseconds(300'000));
+  world.members.push_back(std::move(asleep));
+  world.pass(Milliseconds(59'000));
+  CHECK_FALSE(actor.abandoned());
+  world.pass(Milliseconds(2000));
+  CHECK(actor.abandoned());
 }
 
 TEST_CASE("membership: addresses are tried one after the other, before joining and after a loss") {

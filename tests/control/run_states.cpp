@@ -41,6 +41,38 @@ TEST_CASE("run: it runs when a learner and all expected shards are in, whoever c
   CHECK(learner.state() == RunState::running);
 }
 
+TEST_CASE("run: its end does not wait for an actor and an evaluator that died just before") {
+  for (const bool seen : {true, false}) {  // by their supervisor, or they are only silent
+    Running world({.supervisor = Supervisor{"here", 77, {}}});
+    const auto tell = [&](wire::Role role, std::int64_t pid, std::int64_t parent) {
+      wire::Join join;
+      join.role = role;
+      join.incarnation = static_cast<std::uint64_t>(pid);
+      join.pid = pid;
+      join.parent = parent;
+      join.host = "here";
+      REQUIRE(world.tell_head(wire::encode(join)).size() == 1);
+    };
+    tell(wire::Role::supervisor, 77, 1);
+    tell(wire::Role::actor, 1000, 77);
+    tell(wire::Role::evaluate, 1001, 77);
+    wire::Heartbeat beat;
+    beat.incarnation = 77;
+    beat.stop_cause = "terminated";
+    if (seen) beat.ended = {1000, 1001};
+    (void)world.tell_head(wire::encode(beat));
+    const auto begin = world.clock.now();
+    while (!world.head->finished() && world.clock.now() - begin < Seconds(60)) {
+      world.pass(Milliseconds(50));
+      if (world.actor.state() == RunState::draining) world.actor.leave("drained");
+      if (world.learner.state() == RunState::closing) world.learner.leave("saved");
+      if (world.shard.state() == RunState::ended) world.shard.leave("done");
+    }
+    // A silent actor may only be paused, for as long as a run must survive.
+    CHECK(seconds(world.clock.now() - begin) < (seen ? 1 : 7));
+  }
+}
+
 TEST_CASE("run: it ends in order: actors, then the learner, then the shards, and the supervisor is not waited for") {
   Running world({.stop_env_steps = 100});
   auto& supervisor = world.join(wire::Role::supervisor);

@@ -17,6 +17,9 @@ inline wire::EnvironmentSchema catch_schema() {
   return {"catch", {{{"board", DType::u8, {10, 5}}, 0, 1}}, 3, false, 0};
 }
 
+// As long must a member be silent before another may have its place.
+inline constexpr Milliseconds dead_after = std::chrono::duration_cast<Milliseconds>(holder_silence) + Milliseconds(100);
+
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != text.npos; }
 
 struct World {

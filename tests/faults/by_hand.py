@@ -59,7 +59,8 @@ def test_all_roles_by_hand(place):
 
 
 def test_roles_without_a_head_give_up_with_its_address(place):
-    started = [place.start(role, "--connect", "tcp://127.0.0.1:1") for role in ("learner", "replay", "actor", "evaluate")]
+    started = [place.start(role, "--connect", "tcp://127.0.0.1:1", "--give-up", 6)
+               for role in ("learner", "replay", "actor", "evaluate")]
     for one in started:
         one.expect(1, 25)
         check_in("tcp://127.0.0.1:1", one.err, "the last word")

@@ -191,7 +191,7 @@ TEST_CASE("codec: enumerations and booleans without meaning are refused, the las
 
   const auto member = [](std::uint8_t byte) {
     HeartbeatReply reply;
-    reply.directory = {{1, {MemberInfo{Role::actor, 0, 1, MemberState::alive, {}}}}};
+    reply.directory = {{1, {MemberInfo{Role::actor, 0, 1, MemberState::alive, 2, {}}}}};
     auto message = encode(reply);
     // known, epoch, state, an empty cause, one directory, its version, one member: role, index, incarnation
     message.head[1 + 8 + 1 + 8 + 8 + 8 + 8 + 1 + 8 + 8] = std::byte{byte};

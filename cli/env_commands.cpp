@@ -1,26 +1,15 @@
 #include "cli/env_commands.h"
 
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "actors/recording.h"
-#include "cli/child.h"
 #include "cli/evaluate.h"
 #include "cli/run_config.h"
+#include "cli/watched.h"
 #include "core/config_reader.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -48,76 +37,6 @@ int check_here(const envs::EnvConfig& config, envs::CheckOptions options) {
     return 0;
   }
   std::printf("%zu kind%s of fault\n", report.faults.size(), report.faults.size() == 1 ? "" : "s");
-  return exit_faulty;
-}
-
-// What a child process does: everything ends here, nothing of the parent's is destroyed or flushed twice.
-[[noreturn]] void check_in_child(const envs::EnvConfig& config, const envs::CheckOptions& options) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int code = exit_refused;
-  try {
-    code = check_here(config, options);
-  } catch (const ConfigError& error) {
-    std::fprintf(stderr, "qanat: %s\n", error.what());
-  } catch (const std::exception& error) {
-    print_fault({"check", error.what()});
-    code = exit_faulty;
-  }
-  std::fflush(stdout);
-  options.progress->finished = true;
-  _exit(code);
-}
-
-std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-// Memory that a child shares, with a T in it.
-template <class T>
-class Shared {
- public:
-  Shared() {
-    void* at = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) throw_system_error("map shared memory for", "the check", errno);
-    value_ = new (at) T;
-  }
-  ~Shared() { munmap(value_, sizeof(T)); }
-  Shared(const Shared&) = delete;
-  Shared& operator=(const Shared&) = delete;
-  [[nodiscard]] T* get() const { return value_; }
-
- private:
-  T* value_;
-};
-
-std::string call_text(const envs::ProbeProgress& progress) {
-  const char* call = progress.call;
-  if (call == nullptr) return "outside any call";
-  const auto step = progress.step.load();
-  return step > 0 ? text("in ", call, ", step ", step, " of the batch") : text("in ", call);
-}
-
-// Waits for the child, and kills it when a call of the environment does not come back.
-int watch(pid_t child, const envs::ProbeProgress& progress, double timeout) {
-  const double limit = 2 * timeout + 1;
-  int status = 0;
-  while (true) {
-    const pid_t got = waitpid(child, &status, WNOHANG);
-    if (got == child) break;
-    if (got < 0 && errno != EINTR) throw SystemError(text("cannot wait for the check: ", std::strerror(errno)));
-    const char* call = progress.call;
-    const double in_call = static_cast<double>(now_ns() - progress.entered.load()) * 1e-9;
-    if (call != nullptr && in_call > limit) {
-      kill(child, SIGKILL);
-      waitpid(child, &status, 0);
-      print_fault({"hang", text(call_text(progress), ": it has not come back after ", in_call, " s, wanted at most ",
-                                timeout, " s")});
-      return exit_faulty;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  if (WIFEXITED(status) && progress.finished) return WEXITSTATUS(status);
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  print_fault(
-      {"crash", text("the process of the environment ended with ", describe_end(code), " ", call_text(progress))});
   return exit_faulty;
 }
 
@@ -150,13 +69,23 @@ int env_check(const EnvArgument& environment, const envs::CheckOptions& given) {
   const auto config = env_config_of(environment);
   std::printf("checking %s\n", environment.name.c_str());
   std::fflush(stdout);
-  const Shared<envs::ProbeProgress> progress;
-  envs::CheckOptions options = given;
-  options.progress = progress.get();
-  const pid_t child = fork();
-  if (child < 0) throw SystemError(text("cannot start a process for the check: ", std::strerror(errno)));
-  if (child == 0) check_in_child(config, options);
-  return watch(child, *progress.get(), options.call_timeout_seconds);
+  const auto check = [&](envs::ProbeProgress& progress, std::string&) {
+    envs::CheckOptions options = given;
+    options.progress = &progress;
+    try {
+      return check_here(config, options);
+    } catch (const ConfigError& error) {
+      std::fprintf(stderr, "qanat: %s\n", error.what());
+      return exit_refused;
+    } catch (const std::exception& error) {
+      print_fault({"check", error.what()});
+      return exit_faulty;
+    }
+  };
+  const auto result = watched(check, given.call_timeout_seconds);
+  if (!result.fault) return result.code;
+  print_fault(*result.fault);
+  return exit_faulty;
 }
 
 int env_bench(const EnvArgument& environment, const envs::BenchOptions& options, bool json) {

@@ -169,7 +169,9 @@ int parse_and_run(int argc, char** argv) {
   CLI::App app{"Qanat: distributed Q-learning"};
   app.set_version_flag("--version", std::string("qanat ") + cli::version + " (" + cli::commit + ")");
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 done, 1 failed, 2 a setting or flag is wrong, 85 stopped and resumable, 130 interrupted.");
+  app.footer(
+      "Exit codes: 0 done, 1 failed, 2 a setting, a flag or the environment is wrong, 85 stopped and resumable, 130 "
+      "interrupted.");
   int code = 0;
   cli::TrainOptions train;
   add_train(app, train, code);
@@ -243,8 +245,9 @@ int guarded(int argc, char** argv) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_config;
   } catch (const envs::EnvironmentGivenUp& error) {
+    // It is the user's to mend, as a setting is, and another start would only repeat it.
     std::fprintf(stderr, "qanat: %s\n", error.what());
-    return cli::exit_given_up;
+    return exit_config;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "qanat: %s\n", error.what());
     return exit_failure;

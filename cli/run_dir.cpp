@@ -5,6 +5,7 @@
 #include <random>
 
 #include "actors/environment.h"
+#include "cli/env_trial.h"
 #include "cli/needs.h"
 #include "cli/roles.h"
 #include "core/config_writer.h"
@@ -40,15 +41,19 @@ std::uint64_t read_epoch(const fs::path& path) {
 void check_runnable(const RunConfig& config, const fs::path& weights, RunDirectory& run) {
   check_needs_of_run(config);
   check_bind_host(config.control.bind_host, config.control.port);
-  const auto environment = envs::make(config.env, 1);
-  const auto schema = actors::schema_of(environment->spec());
-  const auto network = actors::network_of(config.network, environment->spec(), config.agent.stack);
+  auto trial = try_for_a_run(config.env);
+  if (!trial.out_of_bounds.empty()) {
+    std::fprintf(stderr, "qanat: warning: %s: training takes it as it is, `qanat env check` says more\n",
+                 trial.out_of_bounds.c_str());
+  }
+  run.spec = std::move(trial.spec);
+  run.environment = std::move(trial.protocol);
+  const auto schema = actors::schema_of(run.spec);
+  const auto network = actors::network_of(config.network, run.spec, config.agent.stack);
   nn::Normalization normalization(config.agent.normalization(), network.input);
   check_memory(config, schema);
   if (const auto obstacle = nn::device_obstacle(config.learner.device); !obstacle.empty())
     throw ConfigError(text("learner.device ", config.learner.device, " cannot be used: ", obstacle));
-  run.spec = environment->spec();
-  run.environment = environment->protocol();
   if (weights.empty()) return;
   try {
     const auto file = fs::is_directory(weights) ? weights / "weights.bin" : weights;

@@ -288,11 +288,11 @@ class Supervisor {
                            process.silent ? " was " + silence_of() : " ended: " + describe_end(end));
     log_.warn(what);
     const auto log = (run_.path / "logs" / text(process.role, '-', process.index, ".log")).string();
-    const bool restartable = (process.role == "actor" || process.role == "replay" || process.role == "evaluate") &&
-                             end != exit_refused && end != exit_given_up;
+    const bool restartable =
+        (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != exit_refused;
     if (!restartable || process.restarts >= run_.config.control.max_restarts) {
       process.done = true;
-      const bool could_go_on = !restartable && end != exit_refused && end != exit_given_up;
+      const bool could_go_on = !restartable && end != exit_refused;
       return text(what, cause_of(end, log), "; see ", log,
                   restartable   ? "; it was restarted often enough"
                   : could_go_on ? "; go on from the last checkpoint with --resume"

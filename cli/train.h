@@ -7,9 +7,6 @@
 
 namespace qanat::cli {
 
-// Of a role whose environment's process failed too often: train does not start it again but ends the run.
-inline constexpr int exit_given_up = 3;
-
 struct TrainOptions {
   std::string config;
   std::string name;  // empty: the configuration's

@@ -28,24 +28,6 @@ constexpr int steps_after_snapshot = 25;
 
 using Written = ProbeField::Written;
 
-// " at [2, 0, 3]", for a scalar nothing.
-std::string index_text(const std::vector<std::int64_t>& shape, std::size_t element) {
-  if (shape.empty()) return "";
-  std::vector<std::size_t> index(shape.size());
-  for (std::size_t d = shape.size(); d-- > 0;) {
-    index[d] = element % static_cast<std::size_t>(shape[d]);
-    element /= static_cast<std::size_t>(shape[d]);
-  }
-  std::string out;
-  for (const std::size_t i : index) out += text(out.empty() ? " at [" : ", ", i);
-  return out + "]";
-}
-
-// "observation board u8 [4, 10, 10] at [2, 0, 3]"
-std::string element_text(const ProbeField& field, std::size_t element) {
-  return field.describe() + index_text(field.tensor.shape, element);
-}
-
 std::string range_text(double low, double high) { return text(low, " to ", high); }
 
 class Check {
@@ -223,7 +205,7 @@ class Check {
     for (std::size_t e = 0; e < field.tensor.elements(); ++e) {
       if (a.unwritten(f, slot, e)) continue;
       add("stray-write", text("a reset that was not asked for ", field.written == Written::by_step ? "it" : "this slot",
-                              " wrote ", element_text(field, e), " of slot ", slot));
+                              " wrote ", field.describe(e), " of slot ", slot));
       return;
     }
   }
@@ -239,12 +221,12 @@ class Check {
       if (std::memcmp(left.data() + e * size, right.data() + e * size, size) == 0) continue;
       if (a.unwritten(f, slot, e) && b.unwritten(f, slot, e)) {
         const bool final = field.tensor.name.starts_with("final_observation");
-        add(final ? "final-observation" : "unwritten", text(a.where(slot), ": ", element_text(field, e),
-                                                            " was not written", final ? " at the episode's end" : ""));
+        add(final ? "final-observation" : "unwritten",
+            text(a.where(slot), ": ", field.describe(e), " was not written", final ? " at the episode's end" : ""));
         return false;
       }
       throw EnvironmentFault("not-repeatable",
-                             text(a.where(slot), ": the same seeds and actions gave ", element_text(field, e), " as ",
+                             text(a.where(slot), ": the same seeds and actions gave ", field.describe(e), " as ",
                                   value_at(field.tensor.dtype, left.data(), e), " in one batch and ",
                                   value_at(field.tensor.dtype, right.data(), e), " in another"));
     }
@@ -260,12 +242,12 @@ class Check {
     for (std::size_t e = 0; e < elements; ++e) {
       const double value = value_at(field.tensor.dtype, row.data(), e);
       if (real && !std::isfinite(value)) {
-        add("not-finite", text(a.where(slot), ": ", element_text(field, e), " is ", value));
+        add("not-finite", text(a.where(slot), ": ", field.describe(e), " is ", value));
         continue;
       }
       if (!(value >= field.low && value <= field.high)) {
         if (!has("range")) {
-          add("range", text(a.where(slot), ": ", element_text(field, e), " is ", value, ", wanted ",
+          add("range", text(a.where(slot), ": ", field.describe(e), " is ", value, ", wanted ",
                             range_text(field.low, field.high)));
         }
         continue;
@@ -350,7 +332,7 @@ class Check {
         const std::size_t at = begin + e * size;
         if (at + size > is.size() || at + size > wanted.size()) break;
         if (std::memcmp(is.data() + at, wanted.data() + at, size) == 0) continue;
-        return text(probe.where(slot), ": ", element_text(field, e), " is ",
+        return text(probe.where(slot), ": ", field.describe(e), " is ",
                     value_at(field.tensor.dtype, is.data() + begin, e), ", wanted ",
                     value_at(field.tensor.dtype, wanted.data() + begin, e));
       }

@@ -37,6 +37,18 @@ std::string ProbeField::describe() const {
   return tensor.shape.empty() ? text(tensor.name, ' ', name_of(tensor.dtype)) : tensor.describe();
 }
 
+std::string ProbeField::describe(std::size_t element) const {
+  if (tensor.shape.empty()) return describe();
+  std::vector<std::size_t> index(tensor.shape.size());
+  for (std::size_t d = index.size(); d-- > 0;) {
+    index[d] = element % static_cast<std::size_t>(tensor.shape[d]);
+    element /= static_cast<std::size_t>(tensor.shape[d]);
+  }
+  std::string out = describe();
+  for (std::size_t d = 0; d < index.size(); ++d) out += text(d == 0 ? " at [" : ", ", index[d]);
+  return out + "]";
+}
+
 Probe::Probe(EnvHandle env, std::size_t slots, std::uint8_t fill, ProbeProgress* progress)
     : env_(std::move(env)), slots_(slots), fill_(static_cast<std::byte>(fill)), progress_(progress) {
   try {

@@ -49,6 +49,8 @@ struct ProbeField {
   Written written = Written::by_step;
 
   [[nodiscard]] std::string describe() const;  // "reward f32", "observation board u8 [4, 10, 10]"
+  // "observation board u8 [4, 10, 10] at [2, 0, 3]"
+  [[nodiscard]] std::string describe(std::size_t element) const;
 };
 
 // Actions of all slots, of the kind that the space wants.

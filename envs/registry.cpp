@@ -120,8 +120,12 @@ EnvHandle open_env(const EnvConfig& config, std::size_t slots) {
   return config.isolate ? host::open_isolated(config, slots) : create_env(table, config, slots);
 }
 
+EnvHandle open_numbered_env(const EnvConfig& config, std::size_t slots) {
+  return with_discrete_actions(open_env(config, slots), config.action_bins, slots);
+}
+
 std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots) {
-  return std::make_unique<VectorEnv>(with_discrete_actions(open_env(config, slots), config.action_bins, slots), slots);
+  return std::make_unique<VectorEnv>(open_numbered_env(config, slots), slots);
 }
 
 }  // namespace qanat::envs

@@ -78,6 +78,7 @@ struct EnvConfig {
   double step_timeout_seconds = 10;
   double reset_timeout_seconds = 30;
   bool evaluation = false;  // not a setting: set where whole episodes are played for their raw returns
+  bool trial = false;       // nor is this: it is made to see whether it works, and its first failure is the answer
 
   void describe(ConfigVisitor& v);
 };
@@ -192,6 +193,7 @@ class VectorEnv {
 [[nodiscard]] EnvHandle open_env(const EnvConfig& config, std::size_t slots);
 
 // open_env with its actions numbered (envs/discrete_actions.h), as agents want them. Throws as both.
+[[nodiscard]] EnvHandle open_numbered_env(const EnvConfig& config, std::size_t slots);
 [[nodiscard]] std::unique_ptr<VectorEnv> make(const EnvConfig& config, std::size_t slots);
 
 [[nodiscard]] std::vector<std::string> builtin_ids();

@@ -212,8 +212,9 @@ class HostedEnv {
     const auto now = SteadyClock().now();
     while (!faults_.empty() && now - faults_.front().when > fault_window) faults_.pop_front();
     faults_.push_back({now, cause});
-    if (faults_.size() >= most_faults) {
+    if (faults_.size() >= options_.most_faults) {
       events_->given_up = true;
+      if (options_.most_faults == 1) throw CallFailed(-1, text("its process failed: ", cause));
       throw CallFailed(-1, text("its process failed ", faults_.size(), " times within ", fault_window.count(),
                                 " minutes; the first time: ", faults_.front().cause));
     }

@@ -20,7 +20,7 @@
 
 namespace qanat::envs::host {
 
-inline constexpr std::size_t most_faults = 5;
+inline constexpr std::size_t usual_most_faults = 5;
 inline constexpr std::chrono::minutes fault_window{10};
 
 struct HostOptions {
@@ -31,6 +31,7 @@ struct HostOptions {
   Seconds start_limit{60};  // until the environment is made
   Seconds reset_limit{30};
   Seconds step_limit{10};
+  std::size_t most_faults = usual_most_faults;
   Seconds first_pause{0.1};  // before the first restart; three times as long before each further one
 };
 

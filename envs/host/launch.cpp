@@ -26,6 +26,7 @@ HostOptions common(const EnvConfig& config, std::size_t slots) {
   options.start_limit += a_slot * static_cast<double>(slots);
   options.reset_limit = Seconds(config.reset_timeout_seconds) + a_slot * static_cast<double>(slots);
   options.step_limit = Seconds(config.step_timeout_seconds);
+  if (config.trial) options.most_faults = 1;
   options.request = {{"slots", std::to_string(slots)}, {"max_episode_steps", std::to_string(config.max_episode_steps)}};
   return options;
 }

@@ -58,7 +58,7 @@ def check_takes_ids_plugins_and_configurations(folder):
            "FAULT create:", "its spec is broken: observation grid has rank 2")
     # One that ends the program that loads it does not make that look like a good end.
     (folder / "exits.yaml").write_text(f"env:\n  plugin: {BROKEN}\n  id: exits\n")
-    wanted(qanat("train", "exits.yaml", cwd=folder, code=1), "an environment or a library called exit(0)")
+    wanted(qanat("train", "exits.yaml", cwd=folder, code=2), "an environment or a library called exit(0)")
     wanted(qanat("env", "check", COIN, cwd=folder, code=1), "FAULT create:", "holds 2 environments", "coin, six-sided")
     wanted(qanat("env", "check", "libnone.so", cwd=folder, code=1), "FAULT create:", "libnone.so", "no such file")
     wanted(qanat("env", "check", "cartpole", cwd=folder, code=1), "FAULT create:", "nearest: CartPole-v1")
@@ -83,6 +83,23 @@ def a_run_keeps_the_plugins_path(folder):
     wanted(qanat("evaluate", "moved/runs/coin", cwd=folder, code=2), "there is no such file", "--set: env.plugin=PATH")
     wanted(qanat("evaluate", "runs/coin", "--set", "env.plugin=../coin_of_today.so", cwd=folder / "moved"),
            "over 10 episodes")
+
+
+def train_tries_a_plugin_first(folder):
+    """What ends an actor at its first steps is refused before there is a run, a crash and a hang too."""
+    def refused(name, *words, sets=()):
+        train = qanat("train", folder / "any.yaml", "--set", f"env.plugin={BROKEN}", "--set", f"env.id={name}", *sets,
+                      cwd=folder, code=2)
+        wanted(train, "fails at once", *words)
+        assert not (folder / "runs").exists(), "a run was begun"
+
+    (folder / "any.yaml").write_text("network:\n  preset: mlp\n")
+    refused("fails", "(step)", "the physics blew up")
+    refused("crash", "(crash)", "killed by signal 6", "in step, step 10")
+    refused("exits", "(crash)", "exit code")
+    refused("hang", "(hang)", "in step, step 10", "wanted at most 0.1 s",
+            sets=["--set", "env.step_timeout_seconds=0.1", "--set", "env.reset_timeout_seconds=0.1"])
+    refused("crash", "killed by signal 6", sets=["--set", "env.isolate=true"])
 
 
 def bench_gives_rates(folder):
@@ -163,7 +180,7 @@ def new_writes_once(folder):
 
 def main():
     for test in (check_names_faults, check_takes_ids_plugins_and_configurations, a_run_keeps_the_plugins_path,
-                 bench_gives_rates, play_films_what_can_be_seen, new_writes_once):
+                 train_tries_a_plugin_first, bench_gives_rates, play_films_what_can_be_seen, new_writes_once):
         with tempfile.TemporaryDirectory(prefix="qanat-env-") as folder:
             test(Path(os.path.realpath(folder)))
         print(f"passed: {test.__name__}", flush=True)

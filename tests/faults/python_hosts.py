@@ -55,13 +55,12 @@ def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first
     config = place.path / "crashing.yaml"
     text = CONFIG.format(python=PYTHON).replace("CartPole-v1", "scripted:Script-v0")
     config.write_text(text.replace("env:\n", """env:
-  kwargs: '{"at": [0, 2], "what": "crash"}'
+  kwargs: '{"at": [30, 0], "what": "crash"}'
 """))
     modules = pathlib.Path(__file__).resolve().parents[1] / "envs/host"
     train = place.train(config=config, sets=[*ENDLESS, "evaluation.every_seconds=1000", "stop.wall_seconds=600"], PYTHONPATH=str(modules))
     train.expect(1, 150)
-    # The evaluator's may break as often as the actor's, and first.
-    for words in ("-0 ended: exit code 3", "failed 5 times within 10 minutes; the first time: slot 0",
+    for words in ("-0 ended: exit code 2", "failed 5 times within 10 minutes; the first time: slot 0",
                   "it ended with exit code 3"):
         check_in(words, train.err, "the last word")
     check_in("failed 5 times", train.run.summary()["stop_cause"], "stop_cause")
@@ -70,6 +69,25 @@ def test_an_environment_that_crashes_again_and_again_ends_the_run_with_the_first
     check(train.run.summary()["restarts"] == 0, "nobody was restarted")
     seen = train.run.summary()["env_restarts"]
     check(seen == sum(told), f"the summary has the environments' restarts: saw {seen}, wanted {told} as in the logs")
+
+
+def test_an_environment_that_fails_at_its_first_steps_is_refused_before_anything_starts(place):
+    if not PYTHON:
+        print("skipped: QANAT_TEST_PYTHON names no Python with gymnasium")
+        return
+    config = place.path / "failing.yaml"
+    modules = pathlib.Path(__file__).resolve().parents[1] / "envs/host"
+    for what, words in (("raise", "scripted failure at (0, 2)"), ("crash", "it ended with exit code 3"),
+                        ("nan_reward", "reward f32 is nan"), ("flag", "NoneType")):
+        text = CONFIG.format(python=PYTHON).replace("CartPole-v1", "scripted:Script-v0")
+        config.write_text(text.replace("env:\n", f"""env:
+  kwargs: '{{"at": [0, 2], "what": "{what}"}}'
+"""))
+        # A Python and one environment are made; then it takes milliseconds. With restarts it took ten seconds.
+        train = place.train(config=config, PYTHONPATH=str(modules)).expect(2, 8)
+        check_in(words, train.err, "the refusal")
+        check_in("fails at once", train.err, "the refusal")
+        check(not train.run.path.exists(), "a run was begun")
 
 
 def goes_on(train):

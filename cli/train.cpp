@@ -21,6 +21,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/process.h"
 #include "learner/checkpoint.h"
 
 namespace qanat::cli {
@@ -55,6 +56,8 @@ constexpr Seconds leave_limit{10};
 constexpr Seconds nothing_to_save_limit{2};
 // A process that has not joined may still be making its environment.
 constexpr Seconds joining_limit{120};
+// One that waits for a disk is not hung, and could not be killed. It may be between two waits when we look.
+constexpr Seconds disk_forgiven{10};
 // While the head itself is silent for this long, others cannot be heard.
 constexpr Seconds head_is_silent{5};
 
@@ -65,9 +68,10 @@ struct Process {
   Child child;
   int restarts = 0;
   bool done = false;
-  std::optional<Nanoseconds> ended_at;  // too late, and not judged yet
-  Nanoseconds waited_since{0};          // until it is known to have joined
-  bool silent = false;                  // it was killed for that
+  std::optional<Nanoseconds> ended_at;   // too late, and not judged yet
+  Nanoseconds waited_since{0};           // until it is known to have joined
+  std::optional<Nanoseconds> disk_seen;  // when it last waited for a disk
+  bool silent = false;                   // it was killed for that
 };
 
 class Supervisor {
@@ -220,7 +224,7 @@ class Supervisor {
   // Hung is as good as dead: whoever was silent for too long is killed, and is treated as any that died.
   void end_silent() {
     for (auto& process : processes_) {
-      if (process.done || process.silent || !is_silent(process)) continue;
+      if (process.done || process.silent || !is_silent(process) || waits_for_disk(process)) continue;
       log_.warn(process.role, '-', process.index, ", pid ", process.child.pid(), ", was ", silence_of());
       process.silent = true;
       process.child.signal(SIGKILL);
@@ -235,6 +239,12 @@ class Supervisor {
     if (!state || *state == wire::MemberState::left) return clock_.now() - process.waited_since > limit;
     process.waited_since = clock_.now();
     return *state == wire::MemberState::lost;
+  }
+
+  bool waits_for_disk(Process& process) {
+    const auto state = process_state(process.child.pid());
+    if (state && state->state == 'D') process.disk_seen = clock_.now();
+    return process.disk_seen && clock_.now() - *process.disk_seen < disk_forgiven;
   }
 
   // What the head knows of it; nothing when it has not joined.

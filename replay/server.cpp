@@ -105,7 +105,7 @@ void ShardServer::build() {
     if (!from.empty()) log_.warn("the checkpoint has no replay for this shard: it starts empty");
     return;
   }
-  shard_->load(part(from), 0);
+  shard_->load(part(from), 0, [this] { member_.keep_alive(); });  // it may take minutes
   const auto bytes = read_file(fs::path(from) / text("shard-", index, ".rng"));
   ByteReader in(bytes, "shard rng");
   rng_.set_state(in.get<Rng::State>("state"));

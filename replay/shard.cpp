@@ -131,9 +131,10 @@ bool Shard::snapshot_copied() const { return snapshot_ && snapshot_->copied(); }
 
 bool Shard::snapshot_holds(std::uint64_t rows) const { return snapshot_ && snapshot_->holds(*this, rows); }
 
-void Shard::load(const std::filesystem::path& path, std::uint64_t generation_floor) {
+void Shard::load(const std::filesystem::path& path, std::uint64_t generation_floor,
+                 const std::function<void()>& between) {
   Shard fresh(options_, schema_);
-  load_snapshot(path, generation_floor, fresh);
+  load_snapshot(path, generation_floor, fresh, between);
   *this = std::move(fresh);
 }
 

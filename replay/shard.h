@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -171,8 +172,10 @@ class Shard {
   // are this shard's own, and leaves are made anew. Handles of the saved shard are stale here: every generation is at
   // least `generation_floor` and above any that had been handed out when it was saved, so give a floor that is above
   // all that may have been handed out since. Throws InputError for a file that is damaged, cut short or does not fit,
-  // and SystemError when it cannot be read; the shard is then as before. A running snapshot is given up.
-  void load(const std::filesystem::path& path, std::uint64_t generation_floor);
+  // and SystemError when it cannot be read; the shard is then as before. A running snapshot is given up. `between` is
+  // called between two blocks, some megabytes each.
+  void load(const std::filesystem::path& path, std::uint64_t generation_floor,
+            const std::function<void()>& between = {});
 
   // Generations of handles yet to come are at least this.
   [[nodiscard]] std::uint64_t next_generation() const { return rows_.end_position() + generation_offset_; }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -60,6 +61,7 @@ class Snapshot {
 };
 
 // Fills `fresh`, just constructed with the options and schema wanted. Throws InputError or SystemError.
-void load_snapshot(const std::filesystem::path& path, std::uint64_t generation_floor, Shard& fresh);
+void load_snapshot(const std::filesystem::path& path, std::uint64_t generation_floor, Shard& fresh,
+                   const std::function<void()>& between = {});
 
 }  // namespace qanat::replay

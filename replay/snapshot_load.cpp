@@ -76,11 +76,14 @@ class SnapshotLoader {
  public:
   SnapshotLoader(const std::filesystem::path& path, Shard& shard) : file_(path), path_(path), shard_(shard) {}
 
-  void load(std::uint64_t generation_floor) {
+  void load(std::uint64_t generation_floor, const std::function<void()>& between) {
     read_head();
     read_streams();
     shard_.rows_.restart_at(begin_);
-    while (shard_.rows_.end_position() < end_) read_block();
+    while (shard_.rows_.end_position() < end_) {
+      read_block();
+      if (between) between();
+    }
     file_.expect_end();
     check_streams();
     add_items();
@@ -253,8 +256,9 @@ class SnapshotLoader {
   std::vector<SavedItem> items_;
 };
 
-void load_snapshot(const std::filesystem::path& path, std::uint64_t generation_floor, Shard& fresh) {
-  SnapshotLoader(path, fresh).load(generation_floor);
+void load_snapshot(const std::filesystem::path& path, std::uint64_t generation_floor, Shard& fresh,
+                   const std::function<void()>& between) {
+  SnapshotLoader(path, fresh).load(generation_floor, between);
 }
 
 }  // namespace qanat::replay

@@ -21,8 +21,8 @@ using namespace qanat::wire::testing;
 
 namespace {
 
-// Walks over a head's fields by its own serialize(): all plausible but one, the `field`-th, which is out of range in its
-// `way`-th manner.
+// Walks over a head's fields by its own serialize(): all plausible but one, the `field`-th, which is out of range in
+// its `way`-th manner.
 class Liar {
  public:
   Liar(std::uint64_t number, std::string text, int field, int way)
@@ -57,8 +57,9 @@ class Liar {
   requires std::is_floating_point_v<T>
   void put(T& value) {
     using Limits = std::numeric_limits<T>;
-    const T lies_of[ways] = {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), Limits::max(),
-                             Limits::lowest(),    T(-1),              Limits::denorm_min()};
+    const T lies_of[ways] = {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(),
+                             Limits::max(),       Limits::lowest(),   T(-1),
+                             Limits::denorm_min()};
     value = lies() ? lies_of[way_] : T(1);
   }
   void put(std::string& value) {

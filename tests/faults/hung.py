@@ -66,14 +66,16 @@ def test_resuming_ends_what_a_dead_run_has_left(place):
 
 def test_an_end_does_not_wait_for_an_actor_and_an_evaluator_that_were_just_killed(place):
     train = started(place)
-    os.kill(train.pid, signal.SIGTERM)
-    for role in ("actor", "evaluate"):
-        pid = place.role(role, 0)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+    killed = [place.role("actor", 0), place.role("evaluate")]
+    for pid in killed:
+        os.kill(pid, signal.SIGSTOP)  # so that they have not left when they die
     begin = time.monotonic()
+    os.kill(train.pid, signal.SIGTERM)
+    until(lambda: train.run.status()["state"] == "draining", 5, "the run's end has begun")
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
     train.expect(85, 20)
-    check(time.monotonic() - begin < 7, f"ended after {time.monotonic() - begin:.1f} s")
+    check(time.monotonic() - begin < 6, f"ended after {time.monotonic() - begin:.1f} s")
 
 
 def test_socket_directories_of_dead_runs_are_removed_by_the_next_start(place):

@@ -41,6 +41,7 @@ class Drill:
         self.temporary = self.place.path / "tmp"
         self.temporary.mkdir()
         self.begin = time.monotonic()
+        self.patience = 20  # how long processes may outlive train: they look up between two files
 
     def say(self, *words):
         print(f"{time.monotonic() - self.begin:7.1f} s", *words, flush=True)
@@ -124,7 +125,7 @@ class Drill:
             code = self.train.wait(10)
         if code not in wanted:
             self.problem(f"exit code {code}, wanted one of {wanted}; its last words: {self.last_word()}")
-        self.check_nobody_left()
+        self.check_nobody_left(self.patience)
         self.complete()
         return code
 

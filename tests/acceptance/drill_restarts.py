@@ -116,6 +116,7 @@ def main():
         for number, trouble in enumerate(deck, 1):
             troubles = {trouble} | ({random.choice(TROUBLES)} if random.random() < 0.3 else set())
             limit = few + random.randrange(20) if "descriptors" in troubles else 20000
+            drill.patience = 60 if "slow" in troubles else 20
             script = drill.place.path / "limited"
             script.write_text(f"#!/bin/sh\nulimit -n {limit}\nexec {program} \"$@\"\n")
             script.chmod(0o755)

@@ -174,11 +174,9 @@ class Drill:
             self.problem(error)
         except KeyboardInterrupt:
             self.problem("interrupted")
-        for problem in self.problems:
-            print("PROBLEM:", problem)
         self.place.end(keep=bool(self.problems))
         if self.problems:
-            print(f"{len(self.problems)} problems; kept: {self.place.path}")
+            print(f"{len(self.problems)} problems, each named above; kept: {self.place.path}")
         return 1 if self.problems else 0
 
 

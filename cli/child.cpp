@@ -19,7 +19,9 @@ Child::Child(std::vector<std::string> arguments, const std::string& log, int on_
   for (auto& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   const auto parent = getpid();
-  const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  // Where nothing can be written any more, its words are lost and not the run.
+  if (out < 0) out = open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (out < 0) throw SystemError(text("cannot open '", log, "': ", std::strerror(errno)));
   pid_ = fork();
   if (pid_ < 0) {

@@ -5,11 +5,10 @@
 #include <random>
 
 #include "cli/needs.h"
+#include "cli/new_run.h"
 #include "cli/roles.h"
 #include "cli/run_config.h"
 #include "core/config_writer.h"
-#include "core/error.h"
-#include "core/files.h"
 #include "envs/host/serve.h"
 
 namespace qanat::cli {
@@ -33,13 +32,7 @@ void make_run_directory(const std::string& config_file, const std::string& run_d
   check_bind_host(config.control.bind_host, config.control.port);
   if (config.seed < 0) config.seed = static_cast<std::int64_t>(std::random_device{}() & 0x7fffffffU);
   config.name = std::filesystem::path(run_dir).filename().string();
-  make_directories(std::filesystem::path(run_dir).parent_path());
-  if (!create_directory_exclusively(run_dir)) {
-    throw ConfigError(
-        text("there is a run in ", run_dir, " already; leave out --config to go on with it, or name another"));
-  }
-  make_directories(std::filesystem::path(run_dir) / "checkpoints");
-  write_file_atomically(std::filesystem::path(run_dir) / "config.yaml", write_config(config));
+  make_run(run_dir, config, "leave out --config to go on with it, or name another");
 }
 
 }  // namespace qanat::cli

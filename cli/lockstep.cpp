@@ -4,12 +4,12 @@
 
 #include "cli/evaluate.h"
 #include "cli/roles.h"
+#include "cli/run_records.h"
 #include "cli/summary.h"
 #include "cli/version.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
-#include "core/metrics.h"
 
 namespace qanat::cli {
 namespace {
@@ -24,16 +24,17 @@ constexpr int most_idle_rounds = 200'000;
 class Stretch {
  public:
   Stretch(const RunDirectory& run, const RunConfig& config, Logger& log, const std::string& resume_from,
-          const std::string& init_from, MetricsWriter& metrics)
+          const std::string& init_from, RunRecords& records)
       : config_(config), log_(log), resume_from_(resume_from) {
     auto head = head_options(config, fs::absolute(run.path).string());
     head.bind = {"inproc://head"};
     head.epoch = run.epoch;
     head.resume_from = resume_from;
+    if (!resume_from.empty()) head.updates_before = learner::read_manifest(resume_from).updates;
     head.stop_env_steps = 0;
     head.stop_wall_seconds = 0;
     head_ = std::make_unique<control::Head>(context_, clock_, log, head,
-                                            [&](const control::HeadStatus& status) { write_metrics(metrics, status); });
+                                            [&](const control::HeadStatus& status) { records.write_metrics(status); });
     if (!resume_from.empty()) load_from(fs::path(resume_from) / "head.bin", [&](ByteReader& in) { head_->load(in); });
     for (std::int64_t i = 0; i < config.replay.shards; ++i)
       shards_.push_back(make_replay(parts(wire::Role::replay, i)));
@@ -160,7 +161,6 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   config.checkpoint.every_seconds = 0;
   Logger log({.who = "lockstep", .path = run.path / "logs" / "lockstep.log", .to_stderr = false});
   if (!run.warning.empty()) log.warn(run.warning);
-  MetricsWriter metrics(run.path);
   const SteadyClock clock;
   const auto started = clock.now();
   std::string from = run.resume_from;
@@ -168,6 +168,8 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
     throw ConfigError(
         text(from, " is not of a lockstep run: it lacks the actors' state; leave out --lockstep to go on from it"));
   }
+  const auto resumed = from.empty() ? control::HeadStatus{} : status_of_checkpoint(config, run.path, from);
+  RunRecords records(run.path, log, metrics_start(resumed));
   std::uint64_t done = from.empty() ? 0 : learner::read_manifest(from).updates;
   if (done >= last)
     throw ConfigError(text("nothing to do: the run is at update ", done, "; raise stop.updates, which is ", last));
@@ -176,7 +178,7 @@ int train_lockstep(const TrainOptions& options, const RunDirectory& run) {
   control::HeadStatus status;
   while (done < last) {
     const auto next = std::min(last, (done / every + 1) * every);
-    Stretch stretch(run, config, log, from, options.init_from, metrics);
+    Stretch stretch(run, config, log, from, options.init_from, records);
     stretch.run_to(next);
     from = stretch.save(learner::new_checkpoint(fs::absolute(run.path) / "checkpoints", next)).string();
     hash = stretch.weights_hash();

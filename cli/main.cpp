@@ -45,6 +45,8 @@ void add_train(CLI::App& app, cli::TrainOptions& train, int& code) {
   sub->add_option("--seed", train.seed, "Seed of everything random (default: the configuration's, or drawn)");
   sub->add_option("--set", train.overrides, "Override one setting: a.b=value; repeatable")->allow_extra_args(false);
   sub->add_flag("--resume", train.resume, "Go on with the run from its newest undamaged checkpoint");
+  sub->add_flag("--from-scratch", train.from_scratch,
+                "With --resume: begin again at update 0 when there is no checkpoint to go on from");
   sub->add_option("--init-from", train.init_from, "Weights to start from: a checkpoint directory or a weights file");
   sub->add_flag("--lockstep", train.lockstep,
                 "All in one process on one thread, bit-for-bit repeatable; needs stop.updates");

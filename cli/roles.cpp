@@ -10,6 +10,7 @@
 #include "cli/child.h"
 #include "cli/needs.h"
 #include "cli/run_dir.h"
+#include "cli/run_records.h"
 #include "cli/socket_directory.h"
 #include "cli/summary.h"
 #include "cli/version.h"
@@ -143,6 +144,19 @@ std::string resolved(const std::string& address) {
 // processors.
 int io_threads(std::string_view role) { return role == "learner" && std::thread::hardware_concurrency() >= 8 ? 2 : 1; }
 
+// A process that is started again where nothing can be written any more goes on without a file.
+std::unique_ptr<Logger> open_log(LogOptions options) {
+  try {
+    return std::make_unique<Logger>(options);
+  } catch (const SystemError& error) {
+    options.path.clear();
+    options.to_stderr = true;
+    auto log = std::make_unique<Logger>(options);
+    log->warn(error.what());
+    return log;
+  }
+}
+
 struct Joined {
   wire::Context context;
   SteadyClock clock;
@@ -155,7 +169,7 @@ struct Joined {
     logging.who = options.index >= 0 ? text(role, '-', options.index) : role;
     if (!options.log_dir.empty()) logging.path = fs::path(options.log_dir) / (logging.who + ".log");
     logging.to_stderr = !options.supervised;
-    log = std::make_unique<Logger>(logging);
+    log = open_log(logging);
   }
 
   // Asks the head for the configuration. False: this process was asked to end before there was an answer.
@@ -218,6 +232,7 @@ void install_signals(bool supervised) {
   }
   handle(orphaned_signal, on_orphaned);
   handle(SIGPIPE, SIG_IGN);
+  handle(SIGXFSZ, SIG_IGN);  // a limit on files (ulimit -f) is a full disk, not the end
 }
 
 void check_bind_host(const std::string& host, std::int64_t port) {
@@ -359,17 +374,17 @@ void run_head(const HeadProcessOptions& options) {
     if (options.supervised) head.supervisor = supervisor_of(config);
     head.config = read_text_file(run_dir / "config.yaml");
     head.resume_from = options.resume_from;
+    if (!options.resume_from.empty()) head.updates_before = learner::read_manifest(options.resume_from).updates;
     head.epoch = options.epoch;
     head.bind = options.bind;
     head.most_actors = most_actors(descriptor_limit(), config);
     log.info(descriptor_limit(), " descriptors (ulimit -n) suffice for ", head.most_actors, " actors and evaluators");
     const auto port = config.control.port == 0 ? std::string("*") : std::to_string(config.control.port);
     head.bind.push_back(text("tcp://", wire::host_to_bind(config.control.bind_host), ':', port));
-    MetricsWriter metrics(run_dir);
+    std::optional<RunRecords> records;  // once it is known where the run goes on
     BoundedLogs logs(run_dir / "logs", static_cast<std::uint64_t>(config.control.max_log_bytes));
     control::Head role(context, clock, log, head, [&](const control::HeadStatus& status) {
-      write_metrics(metrics, status);
-      write_status(run_dir, status);
+      records->write(status);
       if (!options.supervised) logs.look(clock.now());
     });
     if (!options.resume_from.empty() && fs::exists(fs::path(options.resume_from) / "head.bin")) {
@@ -377,11 +392,14 @@ void run_head(const HeadProcessOptions& options) {
       ByteReader in(bytes, "head.bin");
       role.load(in);
     }
+    // A head that somebody starts again without a checkpoint joins processes that have gone on.
+    const bool begins = options.supervised || !options.resume_from.empty();
+    records.emplace(run_dir, log, begins ? std::optional(metrics_start(role.status())) : std::nullopt);
     std::string addresses;
     for (const auto& address : role.addresses()) addresses += address + "\n";
-    write_file_atomically(run_dir / "head.address", addresses);
+    replace_file(run_dir / "head.address", addresses);
     drive(role, clock, log, Orphan::ends_the_run);
-    write_status(run_dir, role.status());
+    records->write_status(role.status());
     if (signals().orphaned.load()) remove_socket_directory(options.bind);
     log.info("done");
   } catch (const std::exception& error) {

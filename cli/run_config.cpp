@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "cli/config_seal.h"
 #include "core/config_reader.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/memory.h"
 #include "nn/backend.h"
 #include "replay/run_schema.h"
@@ -17,6 +19,7 @@ namespace fs = std::filesystem;
 
 // Bytes a process takes before it holds anything of the run: code, libraries, sockets, buffers.
 constexpr std::uint64_t process_bytes = 40ULL << 20;
+constexpr std::uint64_t largest_file_bytes = 1 << 20;
 
 void check_together(const RunConfig& config) {
   std::string wrong;
@@ -100,7 +103,9 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   RunConfig config;
   auto tree = [&] {
     try {
-      return ConfigTree::load(path);
+      const auto content = read_text_file(path, largest_file_bytes);
+      check_seal(content, path);
+      return ConfigTree(content, path);
     } catch (const SystemError& error) {
       throw ConfigError(text("configuration: ", error.what()));
     }
@@ -113,6 +118,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 }
 
 RunConfig parse_run_config(const std::string& yaml, const std::string& source) {
+  check_seal(yaml, source);
   RunConfig config;
   read_config(ConfigTree(yaml, source), config);
   check_together(config);

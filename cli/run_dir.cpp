@@ -1,5 +1,6 @@
 #include "cli/run_dir.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <random>
@@ -7,8 +8,8 @@
 #include "actors/environment.h"
 #include "cli/env_trial.h"
 #include "cli/needs.h"
+#include "cli/new_run.h"
 #include "cli/roles.h"
-#include "core/config_writer.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "learner/checkpoint.h"
@@ -72,6 +73,10 @@ void check_flags(const TrainOptions& options, const RunConfig& config) {
   if (options.lockstep && config.stop.updates == 0) {
     throw ConfigError("a lockstep run needs stop.updates: it is the one stop condition it has");
   }
+  if (options.from_scratch && !options.resume) {
+    throw ConfigError(
+        "--from-scratch is for --resume: what to do when there is no checkpoint; a new run needs neither");
+  }
   if (options.resume && !options.init_from.empty()) {
     throw ConfigError(
         "--init-from is for a new run: a resumed one goes on with its own weights; leave one of the two out");
@@ -80,7 +85,8 @@ void check_flags(const TrainOptions& options, const RunConfig& config) {
 
 // A saved replay has the form of the settings under which it was filled.
 void check_replay_fits(const RunConfig& saved, const RunConfig& wanted, const fs::path& checkpoint) {
-  if (!fs::exists(checkpoint / "shard-0.bin")) return;
+  const auto names = list_directory(checkpoint);
+  if (std::none_of(names.begin(), names.end(), [](const auto& name) { return name.starts_with("shard-"); })) return;
   std::string wrong;
   const auto compare = [&](const char* name, std::int64_t was, std::int64_t is) {
     if (was != is) wrong += text("\n  ", name, ": saw ", is, ", wanted ", was);
@@ -109,12 +115,37 @@ std::string pass_over(const learner::VerifiedCheckpoint& checkpoint) {
   return warning;
 }
 
+// What the checkpoint had to do without, as a warning, which it says too; empty for most.
+std::string say_what_is_missing(const fs::path& checkpoint) {
+  const auto missing = learner::read_manifest(checkpoint).missing;
+  if (missing.empty()) return {};
+  auto warning = text("checkpoint ", checkpoint.filename().string(),
+                      " was saved without a part of the replay, which starts empty:");
+  for (const auto& one : missing) warning += "\n  " + one;
+  std::fprintf(stderr, "qanat: warning: %s\n", warning.c_str());
+  return warning;
+}
+
+// A run that never came to save, or whose checkpoints somebody took away, begins at update 0 again: that must be
+// wanted.
+void start_over(const TrainOptions& options, RunDirectory& run) {
+  if (!options.from_scratch) {
+    throw ConfigError(text("nothing to resume: there is no checkpoint in ", (run.path / "checkpoints").string(),
+                           "; all that the run learned is lost. --from-scratch begins it again at update 0"));
+  }
+  run.warning =
+      text("there is no checkpoint in ", (run.path / "checkpoints").string(), ": the run begins again at update 0");
+  std::fprintf(stderr, "qanat: warning: %s\n", run.warning.c_str());
+}
+
 // Finds the run again. It goes on as it was begun; what is given on the command line is laid over it.
 void reopen(const TrainOptions& options, RunDirectory& run) {
   const auto saved = run.path / "config.yaml";
   if (!fs::exists(saved)) {
-    throw ConfigError(
-        text("nothing to resume: there is no run in ", run.path.string(), "; leave out --resume to start one"));
+    throw ConfigError(text("nothing to resume: there is no run in ", run.path.string(),
+                           fs::exists(run.path)
+                               ? ", which has no config.yaml; remove it and leave out --resume to start one"
+                               : "; leave out --resume to start one"));
   }
   run.lock = RunLock::take_over(run.path, "train");
   run.config = load_run_config(saved.string(), options.overrides);
@@ -124,19 +155,11 @@ void reopen(const TrainOptions& options, RunDirectory& run) {
   }
   const auto checkpoint = learner::newest_verified_checkpoint(run.path / "checkpoints");
   if (checkpoint) run.resume_from = fs::absolute(checkpoint->directory).string();
+  if (!checkpoint) start_over(options, run);
   check_runnable(run.config, run.resume_from, run);
   if (!run.resume_from.empty()) check_replay_fits(load_run_config(saved.string(), {}), run.config, run.resume_from);
   if (checkpoint && !checkpoint->newer.empty()) run.warning = pass_over(*checkpoint);
-}
-
-// False: there is one. A place where none can be made is the user's to change.
-bool create_run_directory(const fs::path& runs_dir, const fs::path& path) {
-  try {
-    make_directories(runs_dir);
-    return create_directory_exclusively(path);
-  } catch (const SystemError& error) {
-    throw ConfigError(text(error.what(), "; --runs-dir names another place"));
-  }
+  if (checkpoint) run.warning += say_what_is_missing(checkpoint->directory);
 }
 
 }  // namespace
@@ -153,17 +176,16 @@ RunDirectory open_run(const TrainOptions& options) {
     check_runnable(run.config, options.init_from, run);
     if (options.seed >= 0) run.config.seed = options.seed;
     if (run.config.seed < 0) run.config.seed = drawn_seed();
-    if (!create_run_directory(options.runs_dir, run.path)) {
-      throw ConfigError(text("there is a run in ", run.path.string(),
-                             " already; go on with it by --resume, or start another by --name NAME"));
-    }
-    run.lock = RunLock(run.path, "train");
+    // Locked before it has its name: nobody else comes in between.
+    make_run(run.path, run.config, "go on with it by --resume, or start another by --name NAME",
+             [&](const fs::path& made) { run.lock = RunLock(made, "train"); });
+    return run;
   }
   make_directories(run.path / "logs");
   make_directories(run.path / "checkpoints");
   run.epoch = read_epoch(run.path) + 1;
-  write_file_atomically(run.path / "epoch", std::to_string(run.epoch) + "\n");
-  write_file_atomically(run.path / "config.yaml", write_config(run.config));
+  write_epoch(run.path, run.epoch);
+  write_run_config(run.path, run.config);
   return run;
 }
 

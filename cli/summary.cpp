@@ -41,23 +41,25 @@ void write_status(const std::filesystem::path& run_dir, const control::HeadStatu
                                  {"bytes_out", member.traffic[3]},
                                  {"refused", member.traffic[4]}});
   }
-  write_file_atomically(run_dir / "status.json", json.dump(2) + "\n");
+  replace_file(run_dir / "status.json", json.dump(2) + "\n");
 }
 
-void write_metrics(MetricsWriter& writer, const control::HeadStatus& status) {
+MetricsRow metrics_row(const control::HeadStatus& status, std::uint64_t failed_writes) {
   MetricsRow row;
   row.time_seconds = status.wall_seconds;
   row.env_steps = static_cast<std::int64_t>(status.env_steps);
   row.updates = static_cast<std::int64_t>(status.updates);
   for (const auto& [name, value] : status.metrics) row.values.push_back({name, value});
   row.values.push_back({"env_restarts", static_cast<double>(status.env_restarts)});
-  writer.write(row, row.env_steps);
+  row.values.push_back({"failed_writes", static_cast<double>(failed_writes)});
+  return row;
 }
 
 std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome) {
-  auto status = nlohmann::ordered_json::object();  // none: the head never came to write it
+  auto status = nlohmann::ordered_json::object();  // none: the head never came to write it, or a power cut took it
   if (std::filesystem::exists(run_dir / "status.json")) {
-    status = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"));
+    auto written = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"), nullptr, false);
+    if (written.is_object()) status = std::move(written);
   }
   nlohmann::ordered_json json;
   if (outcome.evaluation) {

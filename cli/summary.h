@@ -1,6 +1,6 @@
 // What a run leaves behind in figures: status.json while it goes on, summary.json at the end.
 //
-// Plain files in the run's directory, written atomically.
+// Plain files in the run's directory: they appear whole or not at all.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace qanat::cli {
 // The head's view, for the supervisor and for people: status.json.
 void write_status(const std::filesystem::path& run_dir, const control::HeadStatus& status);
 
-// One line of metrics.jsonl and the same values for TensorBoard, over env steps.
-void write_metrics(MetricsWriter& writer, const control::HeadStatus& status);
+// One line of metrics.jsonl, and the same values for TensorBoard. `failed_writes`: of such records so far.
+[[nodiscard]] MetricsRow metrics_row(const control::HeadStatus& status, std::uint64_t failed_writes);
 
 struct RunOutcome {
   std::uint64_t seed = 0;

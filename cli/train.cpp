@@ -1,5 +1,7 @@
 #include "cli/train.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -10,15 +12,15 @@
 #include "cli/bounded_logs.h"
 #include "cli/child.h"
 #include "cli/evaluate.h"
+#include "cli/last_word.h"
 #include "cli/lockstep.h"
 #include "cli/roles.h"
 #include "cli/run_dir.h"
 #include "cli/run_progress.h"
+#include "cli/run_records.h"
 #include "cli/socket_directory.h"
 #include "cli/summary.h"
-#include "control/head.h"
 #include "control/member.h"
-#include "core/bytes.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/process.h"
@@ -30,6 +32,7 @@ namespace {
 namespace fs = std::filesystem;
 using wire::RunState;
 
+constexpr int exit_failed = 1;
 constexpr int exit_requeue = 85;
 constexpr int exit_interrupted = 130;
 constexpr int exit_refused = 2;  // a process's, by its configuration or by the head
@@ -99,13 +102,7 @@ class Supervisor {
   // before it ends. Leaves the status of the checkpoint behind.
   bool already_over() {
     if (run_.resume_from.empty()) return false;
-    control::Head head(context_, clock_, log_, head_options(run_.config, run_.path.string()), {});
-    const auto file = fs::path(run_.resume_from) / "head.bin";
-    const auto bytes = read_file(file);
-    ByteReader in(bytes, file.string());
-    head.load(in);
-    auto status = head.status();
-    status.updates = learner::read_manifest(run_.resume_from).updates;
+    auto status = status_of_checkpoint(run_.config, run_.path, run_.resume_from);
     const auto& stop = run_.config.stop;
     if (stop.updates > 0 && status.updates >= static_cast<std::uint64_t>(stop.updates)) {
       status.stop_cause = "updates";
@@ -215,6 +212,7 @@ class Supervisor {
         killed_ = true;
         for (auto& process : processes_) process.child.signal(SIGKILL);
       }
+      show_saves();
       progress_.show(*member_);
       wire::Socket* socket = &member_->socket();
       wire::wait(std::span(&socket, 1), Milliseconds(20));
@@ -302,11 +300,7 @@ class Supervisor {
         (process.role == "actor" || process.role == "replay" || process.role == "evaluate") && end != exit_refused;
     if (!restartable || process.restarts >= run_.config.control.max_restarts) {
       process.done = true;
-      const bool could_go_on = !restartable && end != exit_refused;
-      return text(what, cause_of(end, log), "; see ", log,
-                  restartable   ? "; it was restarted often enough"
-                  : could_go_on ? "; go on from the last checkpoint with --resume"
-                                : "");
+      return text(what, cause_of(end, log), "; see ", log, restartable ? "; it was restarted often enough" : "");
     }
     ++process.restarts;
     ++restarts_;
@@ -321,23 +315,26 @@ class Supervisor {
   }
 
   // The final evaluation and the summary.
-  int conclude(const std::string& failure) {
+  int conclude(std::string failure) {
     if (member_) progress_.show(*member_, true);
+    // What ended the run first is the cause, and not what followed from it.
+    constexpr std::string_view failed = "failure: ";
+    if (member_ && member_->stop_cause().starts_with(failed)) failure = member_->stop_cause().substr(failed.size());
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;
     outcome.environment = run_.environment;
+    if (!failure.empty()) outcome.stop_cause = text(failed, failure);
     const auto summarise = [&] {
       outcome.command_seconds = seconds(clock_.now() - started_);
       write_summary(run_.path, outcome);
     };
-    if (!failure.empty()) outcome.stop_cause = "failure: " + failure;
-    summarise();
-    if (!failure.empty()) throw RunError(failure);
-    if (asked_to_stop_) {
-      std::fprintf(stderr, "stopped; go on with --resume (%s)\n", run_.path.c_str());
-      return signals().which.load() == SIGINT ? exit_interrupted : exit_requeue;
+    try {
+      summarise();
+    } catch (const SystemError& error) {  // no reason to hide what comes now
+      std::fprintf(stderr, "qanat: warning: there is no summary: %s\n", error.what());
     }
+    if (asked_to_stop_ || !failure.empty()) return stopped(failure);
     // Everything is saved and all other processes are gone: from here on a signal may end us on the spot. What is
     // missing then is the evaluation, which --resume makes up for.
     exit_on_signals(exit_interrupted, exit_requeue);
@@ -345,6 +342,33 @@ class Supervisor {
     summarise();
     std::printf("%s\n", run_.path.c_str());
     return 0;
+  }
+
+  // The run can be gone on with, or not: the last word and the exit code say which.
+  int stopped(const std::string& failure) {
+    Leftover left{failure, {}, 0, saved_updates(run_.path), run_.path};
+    if (member_) {
+      left.save_error = member_->save_error();
+      left.updates = member_->updates();
+    }
+    if (!asked_to_stop_) throw RunError(last_word(left));
+    std::fprintf(stderr, "%s\n", last_word(left).c_str());
+    if (signals().which.load() == SIGINT) return exit_interrupted;
+    return left.saved ? exit_requeue : exit_failed;
+  }
+
+  // Says when saving begins to fail, and when it works again.
+  void show_saves() {
+    const bool fails = !member_->save_error().empty();
+    if (fails == saves_fail_) return;
+    saves_fail_ = fails;
+    const char* fresh_line = isatty(STDERR_FILENO) ? "\n" : "";
+    if (fails) {
+      std::fprintf(stderr, "%sqanat: warning: a checkpoint could not be saved: %s; it is tried again\n", fresh_line,
+                   member_->save_error().c_str());
+    } else {
+      std::fprintf(stderr, "%scheckpoints can be saved again\n", fresh_line);
+    }
   }
 
   void evaluate_result(RunOutcome& outcome) {
@@ -372,6 +396,7 @@ class Supervisor {
   std::vector<Process> processes_;
   std::vector<std::int64_t> ended_;  // pids of those that have
   bool asked_to_stop_ = false;
+  bool saves_fail_ = false;
   bool ran_ = false;  // it has begun to train, so there is something to save
   std::optional<Nanoseconds> kill_at_;
   bool killed_ = false;  // by us: how processes end is no news any more

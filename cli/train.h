@@ -14,6 +14,7 @@ struct TrainOptions {
   long long seed = -1;  // -1: the configuration's
   std::vector<std::string> overrides;
   bool resume = false;
+  bool from_scratch = false;  // when there is no checkpoint to resume from: begin again at update 0
   std::string init_from;
   bool lockstep = false;
 };

@@ -5,12 +5,10 @@
 
 #include "control/address.h"
 #include "core/error.h"
-#include "core/files.h"
 
 namespace qanat::control {
 namespace {
 
-namespace fs = std::filesystem;
 using wire::MemberState;
 using wire::RunState;
 
@@ -61,6 +59,7 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       socket_(context, wire::SocketKind::router, {.identity = {}, .linger = farewell}),
       ledger_(options_.ledger),
       places_(options_.supervisor),
+      saver_(options_.run_dir),
       epoch_(options_.epoch),
       started_(clock.now()),
       entered_(started_),
@@ -88,6 +87,7 @@ bool Head::step() {
   }
   // With more to read, some members' heartbeats may still wait behind a pause of ours.
   if (messages.size() < messages_at_once) watch();
+  answer_saves();
   advance();
   send_grants();
   if (now >= next_metrics_) write_metrics();
@@ -123,41 +123,24 @@ void Head::handle(const wire::Incoming& message) {
   }
 }
 
-// Who asks again has not heard the answer, and gets the same one: what a checkpoint may already list is not written
-// once more.
 void Head::on_save(const wire::Incoming& message) {
   const auto request = wire::decode<wire::SaveRequest>(message);
-  std::error_code unknown;
-  const bool again = saved_ && saved_->directory == request.directory && saved_->error.empty() &&
-                     fs::exists(fs::path(request.directory) / "head.bin", unknown);
-  auto reply = again ? *saved_ : save_into(request);
-  auto answer = wire::encode(reply);
-  (void)socket_.send_to(message.peer, answer);
-  saved_ = std::move(reply);
+  if (request.epoch != epoch_) {
+    auto answer = wire::encode(
+        wire::SaveReply{request.directory, text("asked in epoch ", request.epoch, "; it is ", epoch_), {}});
+    (void)socket_.send_to(message.peer, answer);
+    return;
+  }
+  ByteWriter state;
+  save(state);
+  saver_.save(message.peer, request.directory, state.take());
 }
 
-wire::SaveReply Head::save_into(const wire::SaveRequest& request) const {
-  wire::SaveReply reply{request.directory, {}, {}};
-  const fs::path directory = request.directory;
-  const auto run_dir = fs::path(options_.run_dir).lexically_normal();
-  const auto within = directory.lexically_normal().lexically_relative(run_dir);
-  std::error_code unknown;
-  if (request.epoch != epoch_) {
-    reply.error = text("asked in epoch ", request.epoch, "; it is ", epoch_);
-  } else if (within.empty() || *within.begin() == "..") {
-    reply.error = text(request.directory, " is not within the run's directory, ", options_.run_dir);
-  } else if (fs::exists(directory / "manifest.json", unknown)) {
-    reply.error = text(request.directory, " is complete: nothing is written into it any more");
-  } else {
-    ByteWriter state;
-    save(state);
-    try {
-      reply.files = {write_file_atomically(directory / "head.bin", state.bytes())};
-    } catch (const SystemError& error) {
-      reply.error = error.what();
-    }
+void Head::answer_saves() {
+  for (const auto& [peer, reply] : saver_.take()) {
+    auto answer = wire::encode(reply);
+    (void)socket_.send_to(peer, answer);
   }
-  return reply;
 }
 
 // The log says it at most once a second: a broken peer must not fill the disk.

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "control/head_saver.h"
 #include "control/ledger.h"
 #include "control/places.h"
 #include "control/role.h"
@@ -97,6 +98,8 @@ class Head : public Role {
   // the larger of the saved one and the options'.
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
+  // Waits until what is being saved is written: for an owner that has nothing else to do.
+  void finish_writing() { saver_.finish_writing(); }
   // Lockstep, before it saves: nothing is held back any more.
   void release_ledger() { ledger_.release(); }
 
@@ -121,7 +124,7 @@ class Head : public Role {
   void on_join(const wire::Incoming& message);
   void on_heartbeat(const wire::Incoming& message);
   void on_save(const wire::Incoming& message);
-  [[nodiscard]] wire::SaveReply save_into(const wire::SaveRequest& request) const;
+  void answer_saves();
   void on_ledger_report(const wire::Incoming& message);
   // Why `join` cannot be; empty when it can.
   [[nodiscard]] std::string objection(const wire::Join& join) const;
@@ -165,6 +168,7 @@ class Head : public Role {
   std::vector<std::string> addresses_;
   Ledger ledger_;
   Places places_;
+  HeadSaver saver_;
   std::vector<Entry> members_;
   std::uint64_t env_restarts_of_forgotten_ = 0;
   std::uint64_t directory_version_ = 1;
@@ -176,7 +180,6 @@ class Head : public Role {
   std::optional<double> ratio_at_stop_;
   std::string checkpoint_;
   std::string save_error_;
-  std::optional<wire::SaveReply> saved_;  // the last part of a checkpoint that was written
   Nanoseconds started_;
   Nanoseconds entered_{0};
   Nanoseconds stepped_;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <system_error>
 
 #include "core/error.h"
@@ -103,10 +104,14 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 WrittenFile AtomicFile::commit() {
   if (::fsync(file_.get()) != 0) throw_system_error("flush", temporary_, errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw_system_error("rename a new file to", path_, errno);
-  committed_ = true;
+  replace();
   sync_directory(directory_of(path_));
   return {path_.filename().string(), bytes_, checksum_.value()};
+}
+
+void AtomicFile::replace() {
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw_system_error("rename a new file to", path_, errno);
+  committed_ = true;
 }
 
 WrittenFile write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
@@ -117,6 +122,23 @@ WrittenFile write_file_atomically(const fs::path& path, std::span<const std::byt
 
 WrittenFile write_file_atomically(const fs::path& path, std::string_view text) {
   return write_file_atomically(path, bytes_of(text));
+}
+
+void replace_file(const fs::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(bytes_of(text));
+  file.replace();
+}
+
+bool rename_exclusively(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno == EEXIST) return false;
+  // Some file systems do not know the flag; what comes to be between the two calls is then replaced.
+  if (errno != EINVAL && errno != ENOSYS) throw_system_error("rename a new directory to", to, errno);
+  struct stat info {};
+  if (::lstat(to.c_str(), &info) == 0) return false;
+  if (::rename(from.c_str(), to.c_str()) != 0) throw_system_error("rename a new directory to", to, errno);
+  return true;
 }
 
 void verify_file(const fs::path& directory, const WrittenFile& written) {

@@ -73,6 +73,8 @@ class AtomicFile {
   void write(std::span<const std::byte> bytes);
   // Call once; nothing may be written after.
   WrittenFile commit();
+  // The same without flushing, for what is worth nothing after a power cut: a slow disk does not hold us up.
+  void replace();
 
  private:
   std::filesystem::path path_;
@@ -85,6 +87,10 @@ class AtomicFile {
 
 WrittenFile write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 WrittenFile write_file_atomically(const std::filesystem::path& path, std::string_view text);
+// As those, not flushed: after a power cut the file may be empty.
+void replace_file(const std::filesystem::path& path, std::string_view text);
+// Gives a file or directory another name, unless something has that already: false then.
+[[nodiscard]] bool rename_exclusively(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // Reads the whole file, a piece at a time. Throws InputError when it is not as it was written, and SystemError when it
 // cannot be read.

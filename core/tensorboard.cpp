@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
+#include <charconv>
 #include <chrono>
 #include <ctime>
 #include <vector>
@@ -17,6 +19,8 @@ namespace {
 
 // Protocol buffer wire format (protobuf.dev/programming-guides/encoding): a field is a varint of
 // (number << 3 | wire type), then its value. Field numbers: tensorflow/core/util/event.proto, framework/summary.proto.
+// What a SessionLog of status START means to readers: tensorboard/backend/event_processing/plugin_event_accumulator.py,
+// `_CheckForRestartAndMaybePurge`.
 constexpr std::uint32_t varint = 0;
 constexpr std::uint32_t fixed64 = 1;
 constexpr std::uint32_t length_delimited = 2;
@@ -27,7 +31,12 @@ constexpr std::uint32_t wall_time = 1;
 constexpr std::uint32_t step = 2;
 constexpr std::uint32_t file_version = 3;
 constexpr std::uint32_t summary = 5;
+constexpr std::uint32_t session_log = 7;
 }  // namespace event
+namespace session_log {
+constexpr std::uint32_t status = 1;
+constexpr std::int64_t start = 1;
+}  // namespace session_log
 namespace summary {
 constexpr std::uint32_t value = 1;
 }
@@ -84,22 +93,44 @@ double time_of_day() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+constexpr std::string_view name_prefix = "events.out.tfevents.";
+
+// Readers sort by name, and what was undone must come before what says so: two files of one second must not be told
+// apart by their pids.
+std::int64_t begin_time(const std::filesystem::path& directory) {
+  std::int64_t time = std::time(nullptr);
+  for (const auto& name : list_directory(directory)) {
+    if (!name.starts_with(name_prefix)) continue;
+    std::int64_t other = 0;
+    std::from_chars(name.data() + name_prefix.size(), name.data() + name.size(), other);
+    time = std::max(time, other + 1);
+  }
+  return time;
+}
+
 AppendFile new_event_file(const std::filesystem::path& directory) {
   char host[256] = "localhost";
   if (::gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') std::snprintf(host, sizeof host, "localhost");
-  const std::string name = text("events.out.tfevents.", std::time(nullptr), '.', host, '.', ::getpid());
-  auto path = directory / name;
-  for (int attempt = 1; std::filesystem::exists(path); ++attempt) path = directory / text(name, '.', attempt);
+  const auto path = directory / text(name_prefix, begin_time(directory), '.', host, '.', ::getpid());
   return AppendFile(path, AppendFile::Mode::create_new);
 }
 
 }  // namespace
 
-EventFile::EventFile(const std::filesystem::path& directory) : file_(new_event_file(directory)) {
+EventFile::EventFile(const std::filesystem::path& directory, std::optional<std::int64_t> start)
+    : file_(new_event_file(directory)) {
   Message first;
   first.put_double(event::wall_time, time_of_day());
   first.put_bytes(event::file_version, bytes_of("brain.Event:2"));
   file_.append(record_of(first));
+  if (!start) return;
+  Message log;
+  log.put_int(session_log::status, session_log::start);
+  Message begin;
+  begin.put_double(event::wall_time, time_of_day());
+  begin.put_int(event::step, *start);
+  begin.put_bytes(event::session_log, log.bytes());
+  file_.append(record_of(begin));
 }
 
 void EventFile::add(std::int64_t step, std::span<const Metric> scalars) {

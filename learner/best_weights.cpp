@@ -1,5 +1,7 @@
 #include "learner/best_weights.h"
 
+#include <utility>
+
 #include "core/error.h"
 
 namespace qanat::learner {
@@ -25,27 +27,38 @@ BestWeights::BestWeights(const Clock& clock, Logger& log, std::filesystem::path 
 void BestWeights::offer(const nn::WeightsView& weights, const Best& score) {
   if (best_ && score.mean < best_->mean) return;
   best_ = score;
-  waiting_.emplace();
-  waiting_->parameters.assign(weights.parameters.begin(), weights.parameters.end());
-  waiting_->statistics.assign(weights.statistics.begin(), weights.statistics.end());
-  write();
+  waiting_ = std::make_shared<Record>();
+  waiting_->weights.parameters.assign(weights.parameters.begin(), weights.parameters.end());
+  waiting_->weights.statistics.assign(weights.statistics.begin(), weights.statistics.end());
+  waiting_->score = score;
+  step();
 }
 
 void BestWeights::step() {
-  if (waiting_ && clock_.now() >= retry_at_) write();
+  if (writing_ && disk_.idle()) note_written();
+  if (writing_ || !waiting_ || clock_.now() < retry_at_) return;
+  writing_ = std::exchange(waiting_, nullptr);
+  disk_.give([record = writing_, checkpoints = checkpoints_, network = network_] {
+    try {
+      save_best(checkpoints, network, record->weights.view(), record->score);
+      record->error.clear();
+    } catch (const SystemError& error) {
+      record->error = error.what();
+    }
+  });
 }
 
-void BestWeights::write() {
-  try {
-    save_best(checkpoints_, network_, waiting_->view(), *best_);
+void BestWeights::note_written() {
+  const auto record = std::exchange(writing_, nullptr);
+  if (record->error.empty()) {
     if (said_) log_.info("the best weights are written again");
-    waiting_.reset();
     said_ = false;
-  } catch (const SystemError& error) {
-    if (!said_) log_.error("the best weights could not be written: ", error.what(), "; it is tried again");
-    said_ = true;
-    retry_at_ = clock_.now() + std::chrono::duration_cast<Nanoseconds>(retry_after);
+    return;
   }
+  if (!said_) log_.error("the best weights could not be written: ", record->error, "; it is tried again");
+  said_ = true;
+  retry_at_ = clock_.now() + std::chrono::duration_cast<Nanoseconds>(retry_after);
+  if (!waiting_) waiting_ = record;  // better ones may have come meanwhile
 }
 
 }  // namespace qanat::learner

@@ -43,9 +43,9 @@ CheckpointCoordinator::CheckpointCoordinator(const Clock& clock, Logger& log, Co
                                              SaveOthers& others)
     : clock_(clock), log_(log), options_(std::move(options)), others_(others) {}
 
-void CheckpointCoordinator::begin(std::uint64_t updates, const WriteOwn& write_own) {
+void CheckpointCoordinator::begin(std::uint64_t updates, WriteOwn write_own) {
   if (under_way()) return;
-  state_ = State::waiting;
+  state_ = State::writing;
   began_ = clock_.now();
   manifest_ = {};
   manifest_.updates = updates;
@@ -53,13 +53,15 @@ void CheckpointCoordinator::begin(std::uint64_t updates, const WriteOwn& write_o
   parts_.clear();
   head_done_ = false;
   directory_ = options_.checkpoints / checkpoint_name(updates);
-  why_failed_ = failure_of([&] {
-    directory_ = new_checkpoint(options_.checkpoints, updates);
-    (void)create_directory_exclusively(directory_);  // not its parents: a run's folder that is gone stays gone
-    manifest_.files = write_own(directory_);
-  });
+  why_failed_ = failure_of([&] { directory_ = new_checkpoint(options_.checkpoints, updates); });
   if (!why_failed_.empty()) return close();
-  ask();
+  outcome_ = std::make_shared<Outcome>();
+  disk_.give([outcome = outcome_, directory = directory_, write = std::move(write_own)] {
+    outcome->error = failure_of([&] {
+      (void)create_directory_exclusively(directory);  // not its parents: a run's folder that is gone stays gone
+      outcome->files = write(directory);
+    });
+  });
 }
 
 void CheckpointCoordinator::ask() {
@@ -67,12 +69,12 @@ void CheckpointCoordinator::ask() {
   head_asked_ = clock_.now();
   if (!options_.replay) return;
   if (failures_ >= without_replay) return miss("replay", text("left out after ", failures_, " failed saves: ", error_));
-  for (const auto& shard : others_.save_shards(directory_.string())) parts_.push_back({shard, false});
+  for (const auto& shard : others_.save_shards(directory_.string())) parts_.push_back({shard, clock_.now(), false});
   manifest_.shards = static_cast<std::int64_t>(parts_.size());
 }
 
 bool CheckpointCoordinator::is_ours(const wire::SaveReply& reply) const {
-  return under_way() && reply.directory == directory_.string();
+  return state_ == State::gathering && reply.directory == directory_.string();
 }
 
 void CheckpointCoordinator::take_head(const wire::SaveReply& reply) {
@@ -115,16 +117,38 @@ bool CheckpointCoordinator::all_done() const {
 }
 
 void CheckpointCoordinator::step(const std::vector<ShardLife>& alive, std::uint64_t env_steps) {
-  if (!under_way()) return;
-  follow(alive);
-  const auto again = std::chrono::duration_cast<Nanoseconds>(options_.ask_head_again);
-  if (!head_done_ && clock_.now() - head_asked_ >= again) {
-    head_asked_ = clock_.now();
+  if (state_ == State::writing && disk_.idle()) {
+    why_failed_ = outcome_->error;
+    manifest_.files = outcome_->files;
+    state_ = State::gathering;
+    if (why_failed_.empty()) {
+      ask();
+    } else {
+      close();
+    }
+  }
+  if (state_ == State::gathering) {
+    follow(alive);
+    ask_again();
+    manifest_.env_steps = env_steps;
+    if (all_done()) close();
+  }
+  if (state_ == State::closing && disk_.idle()) end_save();
+}
+
+// Who has not answered may be slow, or has not heard the question; that takes either.
+void CheckpointCoordinator::ask_again() {
+  const auto now = clock_.now();
+  const auto pause = std::chrono::duration_cast<Nanoseconds>(options_.ask_again);
+  if (!head_done_ && now - head_asked_ >= pause) {
+    head_asked_ = now;
     others_.save_head(directory_.string());
   }
-  if (!all_done()) return;
-  manifest_.env_steps = env_steps;
-  close();
+  for (auto& part : parts_) {
+    if (part.done || now - part.asked < pause) continue;
+    part.asked = now;
+    others_.save_shard_again(part.shard.index, directory_.string());
+  }
 }
 
 // A shard that is gone sends no part any more.
@@ -136,34 +160,52 @@ void CheckpointCoordinator::follow(const std::vector<ShardLife>& alive) {
   }
 }
 
-// The save under way is over, one way or the other.
+// The save under way is over, one way or the other, when the disk has done the rest.
 void CheckpointCoordinator::close() {
-  if (why_failed_.empty()) why_failed_ = failure_of([&] { complete(); });
+  state_ = State::closing;
+  outcome_ = std::make_shared<Outcome>();
+  // After a second failure all but the newest go: the disk may be full.
+  const auto clean = [directory = directory_, checkpoints = options_.checkpoints, makes_room = failures_ > 0] {
+    discard_checkpoint(directory);
+    (void)failure_of([&] {
+      remove_incomplete(checkpoints);
+      if (makes_room) prune_checkpoints(checkpoints, 1);
+    });
+  };
+  if (!why_failed_.empty()) {
+    outcome_->error = why_failed_;
+    return disk_.give(clean);
+  }
+  disk_.give([outcome = outcome_, directory = directory_, manifest = manifest_, options = options_, clean] {
+    outcome->error = failure_of([&] {
+      keep_only(directory, manifest.files);
+      outcome->lasting = complete_checkpoint(directory, manifest);
+    });
+    if (!outcome->error.empty()) return clean();
+    outcome->prune_error = failure_of([&] { prune_checkpoints(options.checkpoints, options.keep); });
+  });
+}
+
+void CheckpointCoordinator::end_save() {
   state_ = State::idle;
   ended_ = clock_.now();
-  if (why_failed_.empty()) return;
+  if (outcome_->error.empty()) {
+    newest_ = outcome_->lasting.string();
+    failures_ = 0;
+    error_.clear();
+    return say_complete();
+  }
   if (failures_ == 0) failing_since_ = began_;
   ++failures_;
   ++failed_;
-  error_ = why_failed_;
+  error_ = outcome_->error;
   const auto wait = std::min(options_.longest_retry, options_.retry_after * (1 << std::min(failures_ - 1, 10)));
   retry_at_ = ended_ + std::chrono::duration_cast<Nanoseconds>(wait);
   log_.error("checkpoint ", directory_.string(), " failed: ", error_, "; it is tried again",
              newest_.empty() ? "" : ", and the one before is kept: " + newest_);
-  discard_checkpoint(directory_);
-  (void)failure_of([&] {
-    remove_incomplete(options_.checkpoints);
-    // The disk may be full: all but the newest make room.
-    if (failures_ > 1) prune_checkpoints(options_.checkpoints, 1);
-  });
 }
 
-void CheckpointCoordinator::complete() {
-  keep_only(directory_, manifest_.files);
-  const auto lasting = complete_checkpoint(directory_, manifest_);
-  newest_ = lasting.string();
-  failures_ = 0;
-  error_.clear();
+void CheckpointCoordinator::say_complete() const {
   const auto took = seconds(clock_.now() - began_);
   if (manifest_.missing.empty()) {
     log_.info("checkpoint ", newest_, " in ", took, " s");
@@ -172,11 +214,11 @@ void CheckpointCoordinator::complete() {
     for (const auto& one : manifest_.missing) missing += (missing.empty() ? "" : "; ") + one;
     log_.warn("checkpoint ", newest_, " in ", took, " s, without a part of the replay: ", missing);
   }
-  const auto why = failure_of([&] { prune_checkpoints(options_.checkpoints, options_.keep); });
-  if (!why.empty()) log_.warn("older checkpoints stay for now: ", why);
+  if (!outcome_->prune_error.empty()) log_.warn("older checkpoints stay for now: ", outcome_->prune_error);
 }
 
-CheckpointCoordinator::End CheckpointCoordinator::end(std::uint64_t updates, const WriteOwn& write_own) {
+CheckpointCoordinator::End CheckpointCoordinator::end(std::uint64_t updates,
+                                                      const std::function<WriteOwn()>& own_part) {
   if (under_way()) return End::not_yet;
   if (last_attempts_ > 0) {
     if (failures_ == 0) return End::saved;
@@ -184,7 +226,7 @@ CheckpointCoordinator::End CheckpointCoordinator::end(std::uint64_t updates, con
     if (clock_.now() - ended_ < std::chrono::duration_cast<Nanoseconds>(options_.last_retry)) return End::not_yet;
   }
   ++last_attempts_;
-  begin(updates, write_own);
+  begin(updates, own_part());
   return End::not_yet;
 }
 

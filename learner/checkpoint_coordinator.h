@@ -8,16 +8,20 @@
 // next one's folder.
 //
 // Knows neither sockets nor processes: its owner asks the others by way of `SaveOthers` and brings their answers.
-// Whatever the disk does (full, over quota, read-only, gone) becomes a failed save and not an exception. One thread.
+// Whatever the disk does (full, over quota, read-only, gone) becomes a failed save and not an exception; a thread waits
+// for it, so that training and heartbeats go on however slow it is. The others are asked once the own part is written.
+// One owner.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/clock.h"
+#include "core/io_thread.h"
 #include "core/log.h"
 #include "learner/checkpoint.h"
 #include "wire/messages.h"
@@ -39,6 +43,8 @@ class SaveOthers {
   virtual void save_head(const std::string& directory) = 0;
   // Returns who was asked: all shards that are alive.
   virtual std::vector<ShardLife> save_shards(const std::string& directory) = 0;
+  // One that has not answered: the question or its answer may be lost.
+  virtual void save_shard_again(std::int64_t shard, const std::string& directory) = 0;
 };
 
 struct CoordinatorOptions {
@@ -46,16 +52,16 @@ struct CoordinatorOptions {
   std::string commit;
   std::size_t keep = 2;
   bool replay = true;
-  Seconds retry_after{5};      // after a failed save; twice as long after each further one
-  Seconds longest_retry{60};   // but no longer
-  Seconds last_retry{1};       // between the attempts at the run's end
-  int last_attempts = 3;       // at the run's end
-  Seconds ask_head_again{10};  // when it has not answered; its question or answer may be lost
+  Seconds retry_after{5};     // after a failed save; twice as long after each further one
+  Seconds longest_retry{60};  // but no longer
+  Seconds last_retry{1};      // between the attempts at the run's end
+  int last_attempts = 3;      // at the run's end
+  Seconds ask_again{10};      // who has not answered: the question or the answer may be lost
 };
 
 class CheckpointCoordinator {
  public:
-  // Writes the learner's own part into the folder and names its files.
+  // Writes the learner's own part into the folder and names its files; by the thread that waits for the disk.
   using WriteOwn = std::function<std::vector<WrittenFile>(const std::filesystem::path&)>;
 
   // The coordinator does not own `others`.
@@ -65,7 +71,7 @@ class CheckpointCoordinator {
   void resumed_from(const std::filesystem::path& directory) { newest_ = directory.string(); }
 
   // Begins a save, unless one is under way.
-  void begin(std::uint64_t updates, const WriteOwn& write_own);
+  void begin(std::uint64_t updates, WriteOwn write_own);
   // Answers. Those to saves that are over are ignored.
   void take_head(const wire::SaveReply& reply);
   void take_shard(std::int64_t shard, const wire::SaveReply& reply);
@@ -78,7 +84,10 @@ class CheckpointCoordinator {
 
   enum class End { not_yet, saved, failed };
   // The run's last save, tried several times: call it until it is no longer `not_yet`, with step() in between.
-  [[nodiscard]] End end(std::uint64_t updates, const WriteOwn& write_own);
+  // `own_part` is asked for what is to be written, once an attempt.
+  [[nodiscard]] End end(std::uint64_t updates, const std::function<WriteOwn()>& own_part);
+  // Waits for the disk: for an owner that has nothing else to do.
+  void finish_writing() { disk_.finish(); }
 
   // The newest complete checkpoint; empty when there is none.
   [[nodiscard]] const std::string& newest() const { return newest_; }
@@ -90,9 +99,17 @@ class CheckpointCoordinator {
   [[nodiscard]] Seconds failing_for() const;
 
  private:
-  enum class State { idle, waiting };
+  enum class State { idle, writing, gathering, closing };
+  // What a job for the disk had to say. The job alone touches it until the disk is idle.
+  struct Outcome {
+    std::string error;
+    std::vector<WrittenFile> files;
+    std::filesystem::path lasting;  // where a complete checkpoint lies
+    std::string prune_error;
+  };
   struct Part {
     ShardLife shard;
+    Nanoseconds asked{0};
     bool done = false;  // answered, lost or replaced
   };
 
@@ -100,8 +117,10 @@ class CheckpointCoordinator {
   void fail(const std::string& why);
   void miss(const std::string& who, const std::string& why);
   void follow(const std::vector<ShardLife>& alive);
+  void ask_again();
   void close();
-  void complete();
+  void end_save();
+  void say_complete() const;
   [[nodiscard]] bool all_done() const;
   [[nodiscard]] bool is_ours(const wire::SaveReply& reply) const;
 
@@ -128,6 +147,9 @@ class CheckpointCoordinator {
   Nanoseconds failing_since_{0};
   Nanoseconds retry_at_{0};
   int last_attempts_ = 0;  // made so far
+
+  std::shared_ptr<Outcome> outcome_;  // of the job that the disk has
+  IoThread disk_{"checkpoint", 0};    // its jobs do not throw
 };
 
 }  // namespace qanat::learner

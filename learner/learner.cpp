@@ -341,8 +341,10 @@ void Learner::after_updates() {
   };
   const bool by_time =
       checkpoint.every_seconds > 0 && seconds(clock_.now() - checkpoint_time_) >= checkpoint.every_seconds;
+  // While one is under way there is no cause to come to rest for another.
   const bool saves =
-      by_time || reached(updates_ - checkpoint_updates_, checkpoint.every_updates) || saves_->retry_due();
+      !saves_->under_way() &&
+      (by_time || reached(updates_ - checkpoint_updates_, checkpoint.every_updates) || saves_->retry_due());
   const bool publishes = reached(updates_ - published_, options_.learner.publish_every);
   const bool stops = reached(updates_, options_.stop.updates);
   if (!saves && !publishes && !stops) return;
@@ -389,10 +391,14 @@ void Learner::take_evaluations() {
   }
 }
 
-std::vector<WrittenFile> Learner::save(const fs::path& directory) {
-  const auto now = state();
-  return {save_weights(directory / "weights.bin", *network_, {now.online, now.statistics}),
-          save_learner(directory / "learner.bin", now)};
+std::vector<WrittenFile> Learner::save(const fs::path& directory) { return own_part()(directory); }
+
+// As it is now, to be written by whichever thread.
+CheckpointCoordinator::WriteOwn Learner::own_part() {
+  return [now = std::make_shared<const LearnerState>(state()), network = *network_](const fs::path& directory) {
+    return std::vector<WrittenFile>{save_weights(directory / "weights.bin", network, {now->online, now->statistics}),
+                                    save_learner(directory / "learner.bin", *now)};
+  };
 }
 
 std::vector<ShardLife> Learner::shards_alive() const {
@@ -410,7 +416,7 @@ void Learner::begin_checkpoint() {
   if (saves_->under_way()) return;
   checkpoint_updates_ = updates_;
   checkpoint_time_ = clock_.now();
-  saves_->begin(updates_, [this](const fs::path& directory) { return save(directory); });
+  saves_->begin(updates_, own_part());
 }
 
 void Learner::continue_checkpoint() {
@@ -435,8 +441,8 @@ void Learner::report_saves() {
 void Learner::end() {
   if (!ending_) publish();
   ending_ = true;
-  const auto how = saves_->end(updates_, [this](const fs::path& directory) { return save(directory); });
-  if (how == CheckpointCoordinator::End::not_yet) return;
+  const auto how = saves_->end(updates_, [this] { return own_part(); });
+  if (how == CheckpointCoordinator::End::not_yet || best_->writing()) return;
   report_saves();
   report_counts();
   const bool failed = how == CheckpointCoordinator::End::failed;

@@ -78,7 +78,11 @@ class Learner : public control::Role, private SaveOthers {
   void take_evaluations();
   void save_head(const std::string& directory) override { member_.save_head(directory); }
   std::vector<ShardLife> save_shards(const std::string& directory) override;
+  void save_shard_again(std::int64_t shard, const std::string& directory) override {
+    client_->save_again(shard, directory);
+  }
   [[nodiscard]] std::vector<ShardLife> shards_alive() const;
+  [[nodiscard]] CheckpointCoordinator::WriteOwn own_part();
   void begin_checkpoint();
   void continue_checkpoint();
   void report_saves();

@@ -362,12 +362,19 @@ void ReplayClient::send_priorities() {
 
 void ReplayClient::save(const std::string& directory) {
   send_priorities();
+  for (auto& shard : shards_) ask_to_save(shard, directory);
+}
+
+void ReplayClient::save_again(std::int64_t index, const std::string& directory) {
   for (auto& shard : shards_) {
-    auto message = wire::encode(wire::SaveRequest{epoch_, directory});
-    if (shard.socket->send(message) != wire::Sent::yes) {
-      saves_.push_back({shard.address.index, {directory, "the shard does not take messages", {}}});
-    }
+    if (shard.address.index == index) ask_to_save(shard, directory);
   }
+}
+
+// One that takes no messages now is asked again.
+void ReplayClient::ask_to_save(Shard& shard, const std::string& directory) {
+  auto message = wire::encode(wire::SaveRequest{epoch_, directory});
+  (void)shard.socket->send(message);
 }
 
 std::uint64_t ReplayClient::items() const {

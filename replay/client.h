@@ -108,6 +108,8 @@ class ReplayClient {
 
   // Asks every shard to save its part into `directory`; the answers come through take_saves().
   void save(const std::string& directory);
+  // Asks that one again: the question or the answer may be lost. Who has answered answers the same.
+  void save_again(std::int64_t shard, const std::string& directory);
   struct Saved {
     std::int64_t shard;
     wire::SaveReply reply;
@@ -180,6 +182,7 @@ class ReplayClient {
   void accept(Part& part, wire::SampleReply reply, wire::Incoming&& message);
   void check_parts(const wire::SampleReply& reply, const wire::Incoming& message) const;
   void ask(Shard& shard);
+  void ask_to_save(Shard& shard, const std::string& directory);
   bool allot(Round& round, std::uint32_t draws, double portion);
   [[nodiscard]] std::vector<double> weights() const;
   std::size_t share_of(Round& round, const Shard& shard);

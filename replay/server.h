@@ -138,6 +138,7 @@ class ShardServer : public control::Role {
   bool counts_unread_;
   std::map<std::string, Reader> readers_;  // by identity: who has anything waiting or unread
   std::optional<Save> save_;
+  std::optional<wire::SaveReply> saved_;  // the last part that was written
   bool finished_ = false;
 
   Nanoseconds measured_;

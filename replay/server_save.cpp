@@ -42,6 +42,15 @@ void ShardServer::serve_save(const wire::Incoming& message) {
     throw InputError(text("a checkpoint into ", request.directory, ": ", why));
   };
   if (!within_run(request.directory)) refuse("it is not within the run's directory");
+  if (save_ && save_->directory == request.directory) {  // asked again: it will be answered
+    save_->peer = message.peer;
+    return;
+  }
+  // The answer was lost: what a checkpoint may already list is not written once more.
+  std::error_code unknown;
+  if (saved_ && saved_->directory == request.directory && fs::exists(part(request.directory), unknown))
+    return answer(message.peer, wire::encode(*saved_));
+  if (fs::exists(fs::path(request.directory) / "manifest.json", unknown)) refuse("it is complete");
   if (save_) refuse(text("the one into ", save_->directory, " is still being written; ask again when it is done"));
   try {
     begin_save(message.peer, request.directory);
@@ -88,7 +97,9 @@ bool ShardServer::continue_save(bool served) {
 
 void ShardServer::end_save(const std::string& error, std::vector<WrittenFile> files) {
   if (!error.empty()) log_.warn("this shard's part of a checkpoint failed: ", error);
-  answer(save_->peer, wire::encode(wire::SaveReply{save_->directory, error, std::move(files)}));
+  wire::SaveReply reply{save_->directory, error, std::move(files)};
+  answer(save_->peer, wire::encode(reply));
+  if (error.empty()) saved_ = std::move(reply);
   save_.reset();
 }
 

@@ -14,8 +14,8 @@ TEST_CASE("summary: restarts of environments stand beside those of processes, an
   status.env_restarts = 3;
   cli::write_status(directory.path(), status);
   {
-    MetricsWriter metrics(directory.path());
-    cli::write_metrics(metrics, status);
+    MetricsWriter metrics(directory.path(), {});
+    metrics.write(cli::metrics_row(status, 0));
   }
   CHECK_THAT(read_text_file(directory / "metrics.jsonl"), Contains("\"env_restarts\":3"));
   cli::RunOutcome outcome;

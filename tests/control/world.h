@@ -56,7 +56,10 @@ struct World {
   // Everybody acts on what was said, no time passes. A question, its answer and what follows take three rounds.
   void settle() {
     for (int round = 0; round < 4; ++round) {
-      if (head) head->step();
+      if (head) {
+        head->finish_writing();
+        head->step();
+      }
       for (auto& member : members) member->step();
     }
   }

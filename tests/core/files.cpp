@@ -125,3 +125,22 @@ TEST_CASE("files: a disk that refuses the bytes leaves the old file") {
   CHECK(read_text_file(dir / "f") == "old");
   CHECK(list_directory(dir.path()).size() == 1);
 }
+
+TEST_CASE("files: a rename takes no other's name") {
+  const TemporaryDirectory dir;
+  make_directories(dir / "new" / "inner");
+  make_directories(dir / "taken");
+  CHECK(!rename_exclusively(dir / "new", dir / "taken"));  // which rename(2) would do, as that one is empty
+  CHECK(rename_exclusively(dir / "new", dir / "free"));
+  CHECK(list_directory(dir.path()) == std::vector<std::string>{"free", "taken"});
+  CHECK_THROWS_AS(rename_exclusively(dir / "new", dir / "other"), SystemError);
+}
+
+TEST_CASE("files: one that is replaced without a flush appears whole, or its directory is named") {
+  const TemporaryDirectory dir;
+  replace_file(dir / "status", "first");
+  replace_file(dir / "status", "second");
+  CHECK(read_text_file(dir / "status") == "second");
+  CHECK(list_directory(dir.path()).size() == 1);
+  CHECK_THROWS_WITH(replace_file(dir / "absent" / "status", "x"), Contains("/absent/status"));
+}

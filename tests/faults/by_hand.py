@@ -70,4 +70,4 @@ def test_a_head_over_an_existing_run_is_refused_a_new_configuration(place):
     run = place.runs / "taken"
     run.mkdir(parents=True)
     again = place.call("head", "--config", CONFIGS / "catch.yaml", "--run-dir", run).expect(2, 1)
-    check_in("there is a run", again.err, "the refusal")
+    check_in("has no config.yaml", again.err, "the refusal")

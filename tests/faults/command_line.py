@@ -13,7 +13,7 @@ def test_help_is_complete(place):
     for words in ("train", "head", "learner", "replay", "actor", "evaluate", "config", "env", "--version", "Exit codes"):
         check_in(words, top, "qanat --help")
     wanted = {
-        "train": ["--name", "--runs-dir", "--seed", "--set", "--resume", "--init-from", "--lockstep", "config"],
+        "train": ["--name", "--runs-dir", "--seed", "--set", "--resume", "--from-scratch", "--init-from", "--lockstep", "config"],
         "head": ["--config", "--run-dir", "--bind", "--resume-from", "--epoch"],
         "learner": ["--connect", "--index", "--log-dir", "--init-from"],
         "replay": ["--connect", "--index", "--log-dir"],

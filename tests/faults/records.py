@@ -63,7 +63,9 @@ def test_a_run_leaves_everything_behind(place):
     config = (run.path / "config.yaml").read_text()
     for setting in ("seed: 7", "rms_decay:", "ladder_exponent:", "max_frame_megabytes:", "give_up_seconds:"):
         check_in(setting, config, "the resolved configuration is complete")
-    check(place.call("config", "show", run.path / "config.yaml").expect(0, 1).out == config, "it reads back as itself")
+    seal, plain = config.split("\n", 1)
+    check_in("checksum", seal, "its first line")
+    check(place.call("config", "show", run.path / "config.yaml").expect(0, 1).out == plain, "it reads back as itself")
 
 
 def test_metrics_are_lines_of_json_with_stable_names(place):

@@ -1,6 +1,8 @@
 // A checkpoint's way from the first file to the manifest, with shards and a head that only the test plays.
 #include "learner/checkpoint_coordinator.h"
 
+#include <future>
+
 #include "core/error.h"
 #include "core/files.h"
 #include "learner/best_weights.h"
@@ -24,9 +26,12 @@ class Others : public SaveOthers {
     return alive;
   }
 
+  void save_shard_again(std::int64_t shard, const std::string&) override { asked_again.push_back(shard); }
+
   std::vector<ShardLife> alive{{0, 100}, {1, 101}};
   std::vector<std::string> head_asked;
   std::vector<std::string> shards_asked;
+  std::vector<std::int64_t> asked_again;
 };
 
 struct World {
@@ -50,8 +55,22 @@ struct World {
     return [this](const fs::path& directory) { return write_own(directory); };
   }
 
-  void begin(std::uint64_t updates) { saves->begin(updates, own()); }
-  void step() { saves->step(others.alive, 7); }
+  void begin(std::uint64_t updates) {
+    saves->begin(updates, own());
+    step();
+  }
+  CheckpointCoordinator::End end(std::uint64_t updates) {
+    const auto end = saves->end(updates, [this] { return own(); });
+    step();
+    return end;
+  }
+  // Three rounds: the own part is there, all parts are, the manifest is.
+  void step() {
+    for (int round = 0; round < 3; ++round) {
+      saves->finish_writing();
+      saves->step(others.alive, 7);
+    }
+  }
   void pass(Seconds time) {
     clock.advance(std::chrono::duration_cast<Nanoseconds>(time));
     step();
@@ -161,6 +180,38 @@ TEST_CASE("saving: a shard that lives is waited for, however long its disk takes
   world.answer_shard(1);
   world.step();
   CHECK(world.manifest().missing.empty());
+}
+
+TEST_CASE("saving: while the disk takes its time, the owner goes on") {
+  World world;
+  std::promise<void> disk;
+  world.saves->begin(10, [&, ready = disk.get_future().share()](const fs::path& directory) {
+    ready.wait();
+    return world.write_own(directory);
+  });
+  for (int i = 0; i < 100; ++i) {  // none of these waits, or the test would hang
+    world.clock.advance(std::chrono::seconds(10));
+    world.saves->step(world.others.alive, 7);
+  }
+  CHECK(world.saves->under_way());
+  CHECK(world.others.head_asked.empty());
+  disk.set_value();
+  world.step();
+  world.answer_all();
+  CHECK(!world.saves->newest().empty());
+}
+
+TEST_CASE("saving: a shard that has not answered is asked again, one that has is not") {
+  World world;
+  world.begin(10);
+  world.answer_head();
+  world.answer_shard(0);
+  world.pass(Seconds(9));
+  CHECK(world.others.asked_again.empty());
+  world.pass(Seconds(1));
+  world.pass(Seconds(5));
+  CHECK(world.others.asked_again == std::vector<std::int64_t>{1});
+  CHECK(world.others.head_asked.size() == 1);
 }
 
 TEST_CASE("saving: a head that has not answered is asked again") {
@@ -317,16 +368,16 @@ TEST_CASE("saving: the run's end is tried again until it is saved") {
   World world;
   using End = CheckpointCoordinator::End;
   world.own_error = "no space left";
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
   CHECK(world.saves->failed() == 1);  // the next attempt has its pause
   world.own_error.clear();
   world.pass(Seconds(1));
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
   CHECK(world.saves->under_way());
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
   world.answer_all();
-  CHECK(world.saves->end(30, world.own()) == End::saved);
+  CHECK(world.end(30) == End::saved);
   CHECK(world.folders() == std::vector<std::string>{checkpoint_name(30)});
 }
 
@@ -334,11 +385,11 @@ TEST_CASE("saving: a save under way at the run's end is waited for, and the last
   World world;
   using End = CheckpointCoordinator::End;
   world.begin(20);
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
   world.answer_all();
-  CHECK(world.saves->end(30, world.own()) == End::not_yet);
+  CHECK(world.end(30) == End::not_yet);
   world.answer_all();
-  CHECK(world.saves->end(30, world.own()) == End::saved);
+  CHECK(world.end(30) == End::saved);
   CHECK(world.folders() == std::vector<std::string>{checkpoint_name(20), checkpoint_name(30)});
 }
 
@@ -348,7 +399,7 @@ TEST_CASE("saving: a run's end that cannot be saved fails after three attempts, 
   world.complete(10);
   auto end = End::not_yet;
   for (int second = 0; second < 10 && end == End::not_yet; ++second) {
-    end = world.saves->end(30, world.own());
+    end = world.end(30);
     if (world.saves->under_way()) {
       world.answer_head("full");
       if (world.saves->failed() < 2) world.answer_shard(0);
@@ -398,22 +449,29 @@ TEST_CASE("best weights: one that cannot be written is kept and written later") 
   const std::vector<float> first(nn::parameter_count(network), 1.0F);
   const std::vector<float> second(nn::parameter_count(network), 2.0F);
   BestWeights best(world.clock, world.log, world.checkpoints, network);
+  const auto settle = [&] {
+    best.step();
+    best.finish_writing();
+    best.step();
+  };
   best.offer({first, {}}, {10, 1.5, 0, 5});
+  settle();
   CHECK(best.written());
   const auto away = world.place / "away";
   fs::rename(world.place / "run", away);
   best.offer({second, {}}, {20, 2.5, 0, 5});
+  settle();
   CHECK(!best.written());
   best.offer({first, {}}, {30, 2.0, 0, 5});  // worse
   world.clock.advance(std::chrono::seconds(6));
-  best.step();
+  settle();
   CHECK(!best.written());
   CHECK(!fs::exists(world.place / "run"));
   fs::rename(away, world.place / "run");
-  best.step();
+  settle();
   CHECK(!best.written());  // not yet
   world.clock.advance(std::chrono::seconds(6));
-  best.step();
+  settle();
   CHECK(best.written());
   CHECK(read_best(world.checkpoints)->mean == 2.5);
   CHECK(load_weights(world.checkpoints / "best" / "weights.bin", network).parameters == second);

@@ -135,6 +135,35 @@ TEST_CASE("saving: a second checkpoint is refused while one is written, and neit
   CHECK(priority_in("b") == 4);
 }
 
+TEST_CASE("saving: who asks again gets one answer, the same, and a complete checkpoint is left alone", "[saving]") {
+  Besieged world;
+  fill(world);
+  const wire::SaveRequest request{1, directory_of(world, "a")};
+  {
+    const StalledDisk stalled;
+    for (int i = 0; i < 3; ++i) send(world, request);
+    world.turn(20);
+  }
+  const auto saved = answer<wire::SaveReply>(world);
+  REQUIRE(saved.has_value());
+  CHECK(saved->error.empty());
+  world.turn(50);
+  CHECK(world.sample.receive_all().empty());
+  // The answer was lost, and the shard has gone on.
+  REQUIRE(acks_of(world.ask(world.insert, Chunk(0, 1, 10, 10).message())).size() == 1);
+  send(world, request);
+  const auto again = answer<wire::SaveReply>(world);
+  REQUIRE(again.has_value());
+  CHECK(again->files == saved->files);
+  for (const auto& file : again->files) verify_file(directory_of(world, "a"), file);
+  write_file_atomically(world.directory / "a" / "manifest.json", std::string_view("{}"));
+  send(world, wire::SaveRequest{1, directory_of(world, "b")});  // so that this is the last one
+  REQUIRE(answer<wire::SaveReply>(world).has_value());
+  send(world, request);
+  CHECK_THAT(answer<wire::SaveReply>(world)->error, Catch::Contains("it is complete"));
+  for (const auto& file : again->files) verify_file(directory_of(world, "a"), file);
+}
+
 TEST_CASE("saving: inserts wait only for rows that they would overwrite and that a full disk has not taken",
           "[saving]") {
   // Rows of 64 KiB: 2,048 of them are twice what may wait for the disk.

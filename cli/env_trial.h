@@ -5,9 +5,9 @@
 
 namespace qanat::cli {
 
-// As envs::try_environment, with a plug-in in a process of its own: one that crashes or hangs is refused like any other.
-// What takes longer than two seconds says so. Throws ConfigError with the fault, SystemError without a process or a
-// thread.
+// As envs::try_environment, with a plug-in in a process of its own: one that crashes or hangs is refused like any
+// other. What takes longer than two seconds says so. Throws ConfigError with the fault, SystemError without a process
+// or a thread.
 [[nodiscard]] envs::TrialResult try_for_a_run(const envs::EnvConfig& config);
 
 }  // namespace qanat::cli

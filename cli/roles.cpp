@@ -357,7 +357,8 @@ void run_head(const HeadProcessOptions& options) {
   if (!fs::exists(run_dir / "config.yaml")) {
     throw ConfigError(text("no run in ", run_dir.string(), ": it has no config.yaml; begin one with --config FILE"));
   }
-  const auto lock = options.supervised ? RunLock() : RunLock(run_dir, "head");  // the supervisor's is inherited
+  const auto lock =
+      options.supervised ? RunLock() : RunLock::take_over(run_dir, "head");  // the supervisor's is inherited
   const auto config = parse_run_config(read_text_file(run_dir / "config.yaml"), (run_dir / "config.yaml").string());
   check_needs("head", config);
   if (!options.supervised && !options.resume_from.empty()) learner::verify_checkpoint(options.resume_from);

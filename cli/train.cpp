@@ -51,7 +51,6 @@ std::string cause_of(int end, const std::string& log) {
 
 // Longer than the heartbeats by which the run's state comes to us.
 constexpr Milliseconds hear_of_the_end{500};
-constexpr Seconds head_start_limit{20};
 // After the run has ended, how long its processes may take to go before they are killed.
 constexpr Seconds leave_limit{10};
 
@@ -157,13 +156,17 @@ class Supervisor {
   }
 
   void await_head() {
-    const auto deadline = clock_.now() + std::chrono::duration_cast<Nanoseconds>(head_start_limit);
+    const Seconds limit(run_.config.control.lost_after_seconds);
+    const auto begin = clock_.now();
     while (!fs::exists(run_.path / "head.address")) {
       if (const auto end = processes_.front().child.poll()) {
         const auto log = (run_.path / "logs" / "head-0.log").string();
         throw RunError(text("the head did not start: ", describe_end(*end), cause_of(*end, log), "; see ", log));
       }
-      if (clock_.now() > deadline) throw RunError("the head did not start within 20 s");
+      if (clock_.now() - begin > limit) {
+        throw RunError(text("the head did not start within ", limit.count(), " s (control.lost_after_seconds); see ",
+                            (run_.path / "logs" / "head-0.log").string()));
+      }
       std::this_thread::sleep_for(Milliseconds(2));
     }
     const auto addresses = read_text_file(run_.path / "head.address");

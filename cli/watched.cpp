@@ -94,8 +94,9 @@ WatchedResult watched(const WatchedBody& body, double call_seconds) {
     if (call != nullptr && in_call > 2 * call_seconds + 1) {
       kill(child, SIGKILL);
       waitpid(child, &status, 0);
-      return {0, "", envs::Finding{"hang", text(call_text(progress), ": it has not come back after ", in_call,
-                                                " s, wanted at most ", call_seconds, " s")}};
+      return {0, "",
+              envs::Finding{"hang", text(call_text(progress), ": it has not come back after ", in_call,
+                                         " s, wanted at most ", call_seconds, " s")}};
     }
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, std::chrono::microseconds(10'000));
@@ -103,8 +104,9 @@ WatchedResult watched(const WatchedBody& body, double call_seconds) {
   if (WIFEXITED(status) && progress.finished)
     return {WEXITSTATUS(status), std::string(report.words, report.length), std::nullopt};
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return {0, "", envs::Finding{"crash", text("the process of the environment ended with ", describe_end(code), " ",
-                                             call_text(progress))}};
+  return {0, "",
+          envs::Finding{"crash", text("the process of the environment ended with ", describe_end(code), " ",
+                                      call_text(progress))}};
 }
 
 }  // namespace qanat::cli

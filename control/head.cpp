@@ -22,8 +22,8 @@ constexpr std::uint64_t largest_count = std::uint64_t{1} << 53;
 constexpr Milliseconds farewell{1000};
 // Two heartbeats: by then every member knows that the run drains.
 constexpr Milliseconds release_after{250};
-// Longer than we ever take for a step: we were paused, and could not hear anybody.
-constexpr Milliseconds paused_after{500};
+// What a step takes beyond that is a pause, by a signal or a slow disk.
+constexpr Milliseconds longest_step{500};
 // Longer than a pause that a run must survive.
 constexpr Seconds draining_silence{6};
 constexpr std::size_t messages_at_once = 4096;
@@ -64,7 +64,6 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       started_(clock.now()),
       entered_(started_),
       stepped_(started_),
-      awake_since_(started_),
       next_metrics_(started_),
       last_metrics_(started_) {
   for (const auto& address : options_.bind) addresses_.push_back(socket_.bind(address));
@@ -74,7 +73,7 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
 
 bool Head::step() {
   const auto now = clock_.now();
-  if (now - stepped_ > paused_after) awake_since_ = now;
+  awake_ += std::min<Nanoseconds>(now - stepped_, longest_step);
   stepped_ = now;
   const auto messages = socket_.receive_all(messages_at_once);
   const bool any = !messages.empty();
@@ -161,7 +160,7 @@ void Head::on_ledger_report(const wire::Incoming& message) {
   }
   auto* entry = find(report.incarnation);
   if (!entry || entry->info.state != MemberState::alive) return;
-  entry->last_heard = clock_.now();
+  hear(*entry);
   const bool was_counting = ledger_.counting();
   ledger_.report(report.incarnation, report.used, report.wanted, report.drawable, report.granted);
   if (!was_counting && ledger_.counting()) {
@@ -271,7 +270,7 @@ void Head::on_join(const wire::Incoming& message) {
   }
   auto& entry = admit(join, index);
   entry.peer = message.peer;
-  entry.last_heard = clock_.now();
+  hear(entry);
   entry.info.state = MemberState::alive;
   entry.info.endpoints = join.endpoints;
   for (auto& endpoint : entry.info.endpoints) {
@@ -307,7 +306,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
   if (!entry || entry->info.state != MemberState::alive) {
     reply.known = false;
   } else {
-    entry->last_heard = clock_.now();
+    hear(*entry);
     entry->peer = message.peer;
     entry->metrics = std::move(beat.metrics);
     entry->traffic = beat.traffic;
@@ -425,8 +424,9 @@ void Head::advance() {
   }
 }
 
-Nanoseconds Head::silence(const Entry& member) const {
-  return clock_.now() - std::max(member.last_heard, awake_since_);
+void Head::hear(Entry& member) {
+  member.last_heard = clock_.now();
+  member.heard_awake = awake_;
 }
 
 // Actors that may still send something; those that have been silent for a while are not waited for.

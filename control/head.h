@@ -110,6 +110,7 @@ class Head : public Role {
     std::int64_t parent = 0;
     std::string host;
     Nanoseconds last_heard{0};
+    Nanoseconds heard_awake{0};  // the same by awake_
     std::vector<std::pair<std::string, double>> metrics;
     std::array<std::uint64_t, 5> traffic{};
   };
@@ -146,8 +147,9 @@ class Head : public Role {
   [[nodiscard]] std::size_t alive(wire::Role role) const;
   [[nodiscard]] bool full_for(wire::Role role) const;
   [[nodiscard]] std::int64_t free_index(wire::Role role) const;
+  void hear(Entry& member);
   // For how long it has said nothing while we listened.
-  [[nodiscard]] Nanoseconds silence(const Entry& member) const;
+  [[nodiscard]] Nanoseconds silence(const Entry& member) const { return awake_ - member.heard_awake; }
   [[nodiscard]] Entry* find(std::uint64_t incarnation);
   // The alive member of that role and index, or null.
   [[nodiscard]] Entry* holder(wire::Role role, std::int64_t index);
@@ -183,7 +185,7 @@ class Head : public Role {
   Nanoseconds started_;
   Nanoseconds entered_{0};
   Nanoseconds stepped_;
-  Nanoseconds awake_since_;  // the end of our last pause: nobody's silence is older
+  Nanoseconds awake_{0};  // time without our own pauses, in which nobody can be heard
   Nanoseconds next_metrics_{0};
   std::deque<std::pair<double, std::int64_t>> episodes_;  // the last 100
   std::uint64_t episodes_total_ = 0;

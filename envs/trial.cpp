@@ -13,7 +13,8 @@ constexpr std::uint8_t fill = 0xA5;
 
 class Player {
  public:
-  Player(EnvHandle env, const TrialOptions& options) : options_(options), probe_(std::move(env), 1, fill, options.progress) {
+  Player(EnvHandle env, const TrialOptions& options)
+      : options_(options), probe_(std::move(env), 1, fill, options.progress) {
     trial_.spec = probe_.spec();
     trial_.protocol = probe_.protocol();
   }
@@ -25,9 +26,7 @@ class Player {
     Rng rng(options_.seed);
     ProbeActions actions;
     const auto began = std::chrono::steady_clock::now();
-    const auto spent = [&] {
-      return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    };
+    const auto spent = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
     std::int64_t after = 0;
     while (trial_.steps < options_.most_steps && after < options_.steps_after_an_end && spent() < options_.seconds) {
       probe_.draw(rng, actions);
@@ -70,8 +69,8 @@ class Player {
       if (trial_.out_of_bounds.empty()) trial_.out_of_bounds = what;
     }
     if (name == "action_mask" && !any_allowed) {
-      throw EnvironmentFault("empty-mask", text(probe_.where(0), ": action_mask allows none of ",
-                                                field.tensor.elements(), " actions"));
+      throw EnvironmentFault(
+          "empty-mask", text(probe_.where(0), ": action_mask allows none of ", field.tensor.elements(), " actions"));
     }
   }
 

@@ -267,6 +267,17 @@ TEST_CASE("membership: while the head pauses nobody is lost, and afterwards memb
   CHECK(world.metric("x") == 5);
 }
 
+TEST_CASE("membership: a head that a slow disk holds up at each step still notices who is gone") {
+  World world({.lost_after = Seconds(10)});
+  world.join(wire::Role::learner);
+  auto& actor = world.join(wire::Role::actor);
+  for (int i = 0; i < 20; ++i) world.pass(Milliseconds(2000), Milliseconds(2000));
+  CHECK(world.metric("actors") == 1);
+  world.kill(actor);
+  for (int i = 0; i < 30; ++i) world.pass(Milliseconds(2000), Milliseconds(2000));
+  CHECK(world.metric("actors") == 0);
+}
+
 TEST_CASE("membership: a silent head is spoken to seldom, so that it does not come back to a flood") {
   World world;
   auto& shard = world.join(wire::Role::replay);

@@ -1,7 +1,6 @@
 // What is refused before a run starts with an environment: faults of its first steps, each by its name.
-#include "envs/trial.h"
-
 #include "core/error.h"
+#include "envs/trial.h"
 #include "tests/envs/hosted_python.h"
 #include "tests/support/catch.h"
 

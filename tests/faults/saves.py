@@ -124,6 +124,7 @@ def fails_and_heals(place, trouble):
     before = train.run.until_checkpoint()
     trouble.break_it(train)
     until(lambda: "a checkpoint could not be saved: " in train.err, 30, "it is said that saving fails")
+    time.sleep(1)  # four reports of the head's
     check(not train.ended(), "the run goes on")
     trouble.mend_it(train)
     at = train.run.status()["updates"]

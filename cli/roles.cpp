@@ -289,6 +289,11 @@ std::unique_ptr<replay::ShardServer> make_replay(Parts parts) {
   options.stack = static_cast<std::uint32_t>(parts.config.agent.stack);
   options.n_step = static_cast<std::uint32_t>(parts.config.agent.n_step);
   options.discounted_return = parts.config.agent.normalize_rewards;
+  if (options.replay.ratio > 0) {
+    // All shards together, at most the half of the window that inserts may fill.
+    const auto half = parts.config.ratio_window() / 2 / options.replay.ratio;
+    options.most_steps_ahead = static_cast<std::uint64_t>(half / static_cast<double>(options.replay.shards));
+  }
   options.seed = run_seed(parts.config);
   return std::make_unique<replay::ShardServer>(parts.context, parts.clock, parts.log, std::move(options));
 }

@@ -73,7 +73,8 @@ bool ShardServer::step() {
   any |= served;
   any |= continue_save(served);
   // Asks for what waits and for about as much again, so that a steady stream never waits for the round trip.
-  member_.use(used_, used_ + pending_steps_ + 2 * largest_message_steps_, shard_->items());
+  member_.use(used_, used_ + pending_credits_ + std::min(2 * usual_message_steps_, options_.most_steps_ahead),
+              shard_->items());
   report();
   if (member_.state() == RunState::ended && !save_) {
     member_.leave(member_.stop_cause());
@@ -132,13 +133,10 @@ bool ShardServer::receive_inserts() {
       log_.warn("an insert was dropped: ", error.what());
       continue;
     }
-    const auto steps = [&] {
-      std::uint64_t rows = 0;
-      for (const auto& chunk : pending.head.chunks) rows += chunk.rows;
-      return rows;
-    }();
-    pending_steps_ += steps;
-    largest_message_steps_ = std::max(largest_message_steps_, steps);
+    for (const auto& chunk : pending.head.chunks) {
+      pending_steps_ += chunk.rows;
+      pending_credits_ += credits_for(chunk);
+    }
     pending_.push_back(std::move(pending));
   }
   return any;
@@ -168,6 +166,17 @@ void ShardServer::check(const Pending& pending) const {
   }
 }
 
+// Credits to ask for while a chunk waits: none for one that is too long to be taken.
+std::uint64_t ShardServer::credits_for(const wire::ChunkHead& chunk) const {
+  return chunk.rows <= shard_->max_chunk_rows() ? chunk.rows : 0;
+}
+
+// What a message brings, large ones for some dozen messages longer. Only what was taken counts: credits that are asked
+// for and not used hold up the other shards.
+void ShardServer::learn_usual(std::uint64_t admitted) {
+  if (admitted > 0) usual_message_steps_ = std::max(admitted, usual_message_steps_ - usual_message_steps_ / 16);
+}
+
 // Env steps that the next chunk adds: its rows but for last observations. None when it will be refused or is a repeat,
 // which needs no credit; one that no lease will ever cover must not hold up the others for ever.
 std::uint64_t ShardServer::steps_in(const Pending& pending) const {
@@ -186,6 +195,7 @@ bool ShardServer::apply_inserts() {
   while (!pending_.empty()) {
     auto& front = pending_.front();
     if (front.next_chunk == front.head.chunks.size()) {
+      learn_usual(front.admitted);
       pending_.pop_front();
       continue;
     }
@@ -194,10 +204,13 @@ bool ShardServer::apply_inserts() {
     if (shard_->snapshot_holds(front.head.chunks[front.next_chunk].rows)) break;
     auto& ack = acks[front.peer];
     ack.shard_incarnation = member_.incarnation();
+    const auto used_before = used_;
     ack.acks.push_back(apply(front));
-    const auto rows = front.head.chunks[front.next_chunk].rows;
-    front.next_row += rows;
-    pending_steps_ -= rows;
+    front.admitted += used_ - used_before;
+    const auto& chunk = front.head.chunks[front.next_chunk];
+    front.next_row += chunk.rows;
+    pending_steps_ -= chunk.rows;
+    pending_credits_ -= credits_for(chunk);
     ++front.next_chunk;
     any = true;
   }

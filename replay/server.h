@@ -16,6 +16,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,6 +41,8 @@ struct ServerOptions {
   std::uint32_t stack = 1;
   std::uint32_t n_step = 1;
   bool discounted_return = false;  // rows carry it, see schema_of
+  // Insert credits asked for beyond what waits, at most: with more, the other shards would find the window leased out.
+  std::uint64_t most_steps_ahead = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t seed = 0;
 };
 
@@ -70,6 +73,7 @@ class ShardServer : public control::Role {
     std::vector<wire::Frame> columns;
     std::size_t next_chunk = 0;
     std::uint64_t next_row = 0;  // rows of the chunks before, in each column
+    std::uint64_t admitted = 0;  // steps of the chunks before that were taken
   };
   // Who asks on the sample service: what it wants, in its order, and what is on its way to it.
   struct Reader {
@@ -94,6 +98,8 @@ class ShardServer : public control::Role {
   [[nodiscard]] bool within_run(const std::filesystem::path& directory) const;
   bool receive_inserts();
   bool apply_inserts();
+  [[nodiscard]] std::uint64_t credits_for(const wire::ChunkHead& chunk) const;
+  void learn_usual(std::uint64_t admitted);
   [[nodiscard]] std::uint64_t steps_in(const Pending& pending) const;
   [[nodiscard]] wire::StreamAck apply(const Pending& pending);
   void check(const Pending& pending) const;
@@ -128,8 +134,9 @@ class ShardServer : public control::Role {
   SampleTable table_;
 
   std::deque<Pending> pending_;
-  std::uint64_t pending_steps_ = 0;
-  std::uint64_t largest_message_steps_ = 0;
+  std::uint64_t pending_steps_ = 0;                           // rows held
+  std::uint64_t pending_credits_ = 0;                         // those of them that may be taken
+  std::uint64_t usual_message_steps_ = 0;                     // taken of a message, about the most of late
   std::uint64_t used_ = 0;                                    // steps inserted by this process
   std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
   float other_shards_max_ = -1;

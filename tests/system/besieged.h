@@ -21,6 +21,7 @@ inline constexpr std::uint64_t actor = 70;
 
 struct SiegeOptions {
   double ratio = 0;
+  std::int64_t shards = 1;  // of which only the first is there
   std::uint64_t rows = capacity;
   std::int64_t numbers = 2;  // f32, in an observation
   bool over_ipc = false;     // the shard; else, and the head always, over inproc
@@ -29,7 +30,7 @@ struct SiegeOptions {
 // A head, a shard and a stranger who can talk to both of the shard's services.
 struct Besieged {
   explicit Besieged(const SiegeOptions& wanted = {}) : context(wanted.over_ipc ? 1 : 0) {
-    config.replay.shards = 1;
+    config.replay.shards = wanted.shards;
     config.replay.capacity_steps = static_cast<std::int64_t>(wanted.rows);
     config.replay.ratio = wanted.ratio;
     config.replay.min_size = 1;

@@ -106,6 +106,47 @@ TEST_CASE("hostile: a chunk that no lease would ever cover is refused at once in
   CHECK(acks_of(world.ask(world.insert, Chunk(2, 0, 0, 4).message())).at(0).status == wire::AckStatus::applied);
 }
 
+TEST_CASE("hostile: a message that is refused, or was large once, does not make a shard ask for the others' credits",
+          "[hostile]") {
+  Besieged world({.ratio = 1, .shards = 2, .rows = 4 * capacity});
+  auto other_options = world.member(wire::Role::replay, 51);
+  other_options.index = 1;
+  control::Member other(world.context, world.clock, other_options);
+  const auto turn = [&](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      world.turn(1);
+      other.step();
+    }
+  };
+  turn(20);
+  REQUIRE(other.joined());
+  fill(world);
+  // Longer than half of a shard, and nobody draws: the ledger's window is all that both shards have.
+  const auto refused = acks_of(world.ask(world.insert, Chunk(2, 0, 0, 30'000).message()));
+  REQUIRE(refused.at(0).status == wire::AckStatus::refused);
+  turn(50);
+  other.use(0, 100, 0);
+  turn(20);
+  CHECK(other.granted() == 100);
+
+  // A large one that is taken is forgotten after some dozen small ones.
+  std::uint64_t rows = 10;
+  std::uint64_t sequence = 1;
+  const auto insert = [&](std::size_t size) {
+    const auto acks = acks_of(world.ask(world.insert, Chunk(0, sequence++, rows, size).message()));
+    REQUIRE(acks.size() == 1);
+    REQUIRE(acks[0].status == wire::AckStatus::applied);
+    rows += size;
+  };
+  insert(100);
+  for (int i = 0; i < 250; ++i) insert(1);
+  const auto left = static_cast<std::uint64_t>(world.config.ratio_window() / 2) - (rows - 10);
+  other.use(0, 100'000, 0);
+  turn(20);
+  CHECK(other.granted() <= left);
+  CHECK(other.granted() + 40 >= left);
+}
+
 TEST_CASE("hostile: while inserts are held, what a flood may pile up in the shard is bounded", "[hostile]") {
   Besieged world({.ratio = 1});
   fill(world);

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "replay/run_schema.h"
+#include "wire/inflow.h"
 
 namespace qanat::replay {
 namespace {
@@ -286,6 +287,12 @@ void ShardServer::report() {
   member_.set_metric("stale_priority_updates", static_cast<double>(counters.stale_updates));
   member_.set_metric("refused_messages",
                      static_cast<double>(refused_ + inserts_.traffic().refused + reads_.traffic().refused));
+  if (const auto resets = wire::connections_reset(); resets > resets_) {
+    log_.warn(resets - resets_,
+              " connections were reset: a message on each did not end, or its parts weighed more than ",
+              2 * options_.replay.max_frame_megabytes, " MiB (twice replay.max_frame_megabytes), or it was not ours");
+    resets_ = resets;
+  }
   auto traffic = inserts_.traffic();
   traffic += reads_.traffic();
   traffic += member_.socket().traffic();

@@ -141,6 +141,7 @@ class ShardServer : public control::Role {
   std::map<std::uint64_t, std::set<std::uint32_t>> streams_;  // by actor incarnation
   float other_shards_max_ = -1;
   std::uint64_t refused_ = 0;
+  std::uint64_t resets_ = 0;  // connections, as last said
   // Over inproc an answer is its reader's own memory once it is sent: there it would count as unread while it is kept.
   bool counts_unread_;
   std::map<std::string, Reader> readers_;  // by identity: who has anything waiting or unread

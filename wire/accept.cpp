@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "core/limits.h"
+#include "wire/inflow.h"
 
 namespace {
 
@@ -31,7 +32,10 @@ extern "C" [[gnu::visibility("default")]] int accept4(int listener, sockaddr* ad
     if (errno == EMFILE) errno = ENFILE;
     return -1;
   }
-  if (static_cast<std::uint64_t>(got) + qanat::descriptor_reserve(limit) < limit) return static_cast<int>(got);
+  if (static_cast<std::uint64_t>(got) + qanat::descriptor_reserve(limit) < limit) {
+    qanat::wire::follow_connection(listener, static_cast<int>(got));
+    return static_cast<int>(got);
+  }
   refused.fetch_add(1, std::memory_order_relaxed);
   close(static_cast<int>(got));
   errno = ECONNABORTED;

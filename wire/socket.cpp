@@ -12,6 +12,7 @@
 
 #include "core/checksum.h"
 #include "core/error.h"
+#include "wire/inflow.h"
 
 namespace qanat::wire {
 namespace {
@@ -19,6 +20,9 @@ namespace {
 constexpr std::uint32_t magic = 0x544e4151;  // "QANT"
 
 constexpr int refused_at_once = 256;
+
+// A message with so many parts is taken for one that never ends. Fewer than that are taken in and refused by name.
+constexpr std::uint64_t endless_parts = 10'000;
 
 // A message's first frame: this, the head, and the checksum of each part. Little-endian, as every machine we run on.
 struct Envelope {
@@ -249,7 +253,9 @@ std::string Socket::bind(const std::string& endpoint) {
   } catch (const zmq::error_t& error) {
     throw SystemError(text("cannot bind to ", endpoint, ": ", error.what()));
   }
-  return impl_->socket.get(zmq::sockopt::last_endpoint);
+  auto real = impl_->socket.get(zmq::sockopt::last_endpoint);
+  if (!real.starts_with("inproc:")) limit_messages(real, {2 * impl_->options.max_frame_bytes, endless_parts});
+  return real;
 }
 
 void Socket::connect(const std::string& endpoint) {

@@ -51,10 +51,12 @@ struct SocketOptions {
   // A larger frame closes the sender's connection before it is in memory (tcp, ipc: ZeroMQ does it, uncounted) or is
   // refused (inproc).
   std::size_t max_frame_bytes = 256UL << 20;
-  std::size_t max_parts = 40;  // messages with more are dropped
-  int send_queue = 1000;       // messages a peer
-  int receive_queue = 1000;    // messages a peer
-  Milliseconds linger{0};      // how long closing waits for unsent messages
+  // Messages with more are dropped. Over tcp and ipc a connection is reset on which one does not end after thousands,
+  // or after parts that weigh as much as two of the largest frames (wire/inflow.h).
+  std::size_t max_parts = 40;
+  int send_queue = 1000;     // messages a peer
+  int receive_queue = 1000;  // messages a peer
+  Milliseconds linger{0};    // how long closing waits for unsent messages
   // false: of the parts only the sizes are checked; the receiver asks Frame::intact() before it believes one.
   bool check_parts = true;
   // Which of the context's I/O threads serves its connections, by number, modulo their count; negative: ZeroMQ chooses,

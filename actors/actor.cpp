@@ -67,6 +67,7 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
   writer.mask_actions = schema_.has_action_mask ? schema_.actions : 0;
   if (options_.agent.normalization.rewards) writer.return_discount = options_.agent.gamma;
   writer.resend_after = options_.resend_after;
+  writer.most_part_bytes = options_.most_part_bytes;
   writer_ = std::make_unique<ExperienceWriter>(context, clock, std::move(writer));
   for (auto& group : groups_) {
     group.stack.emplace(group_slots_, static_cast<std::size_t>(options_.stack), schema_.observations[0].tensor.bytes());
@@ -376,6 +377,8 @@ void Actor::measure() {
   const auto now = clock_.now();
   const auto elapsed = now - times_.since;
   if (elapsed < measure_every) return;
+  const bool blocked = blocked_since_ && member_.state() == RunState::running;
+  member_.set_waiting(!weights_.available() ? "no weights of the learner's yet" : blocked ? writer_->waiting() : "");
   if (blocked_since_) {
     times_.blocked += now - *blocked_since_;
     blocked_since_ = now;

@@ -33,8 +33,9 @@ struct ActorOptions {
   nn::NetworkConfig network;
   std::int64_t stack = 1;
   std::string device = "cpu";
-  std::uint64_t seed = 0;           // the run's
-  Milliseconds resend_after{2000};  // see ShardLink
+  std::uint64_t seed = 0;                                // the run's
+  Milliseconds resend_after{2000};                       // see ShardLink
+  std::size_t most_part_bytes = std::size_t{256} << 20;  // that a shard accepts
 };
 
 class Actor : public control::Role {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "replay/schema.h"
 
 namespace qanat::actors {
@@ -205,7 +206,34 @@ void ExperienceWriter::add_priority(std::size_t slot, const PricedItem& item) {
 // ---- messages -----------------------------------------------------------------------------------------------
 
 void ExperienceWriter::send(std::size_t first_slot, std::size_t count) {
-  for (auto& link : links_) pack(*link, first_slot, count);
+  const auto widest = *std::max_element(row_bytes_.begin(), row_bytes_.end());
+  const auto end = first_slot + count;
+  for (auto& link : links_) {
+    for (auto begin = first_slot; begin < end;) {
+      auto next = begin;
+      for (std::size_t bytes = 0; next < end; ++next) {
+        const auto& slot = slots_[next];
+        bytes += slot.shard == link->shard_incarnation() ? slot.rows * widest : 0;
+        if (next > begin && bytes > options_.most_part_bytes) break;
+      }
+      pack(*link, begin, next - begin);
+      begin = next;
+    }
+  }
+}
+
+std::string ExperienceWriter::waiting() const {
+  if (links_.empty()) return "no replay shard to send to";
+  std::size_t chunks = 0;
+  std::uint64_t bytes = 0;
+  for (const auto& slot : slots_) chunks += slot.in_flight;
+  for (const auto& link : links_) {
+    for (const auto& batch : link->unacked()) {
+      for (const auto& part : batch.parts) bytes += part.bytes().size();
+    }
+  }
+  return text("the shards have not acknowledged ", chunks, " chunks, ", human_bytes(bytes), ", sent again ", resends(),
+              " times");
 }
 
 wire::ChunkHead ExperienceWriter::head_of(Slot& slot) const {

@@ -33,6 +33,7 @@ struct WriterOptions {
   // Discount of the discounted return's column (replay/run_schema.h); nothing: there is none.
   std::optional<double> return_discount;
   Milliseconds resend_after{2000};
+  std::size_t most_part_bytes = std::size_t{256} << 20;  // of a column in one message, where a single chunk fits
 };
 
 struct ShardAddress {
@@ -68,7 +69,10 @@ class ExperienceWriter {
   // The item is completed by the newest row. Start rows ascend.
   void add_priority(std::size_t slot, const PricedItem& item);
 
-  // Sends the gathered rows of these slots.
+  // What slots that cannot step wait for, in words.
+  [[nodiscard]] std::string waiting() const;
+
+  // Sends the gathered rows of these slots, in as many messages as most_part_bytes wants.
   void send(std::size_t first_slot, std::size_t count);
   // After an episode's end: moves the slot's stream to a shard that has too few. True when a new stream began.
   bool rebalance(std::size_t slot);

@@ -307,6 +307,7 @@ std::unique_ptr<actors::Actor> make_actor(Parts parts) {
   options.network = parts.config.network;
   options.stack = parts.config.agent.stack;
   options.seed = run_seed(parts.config);
+  options.most_part_bytes = static_cast<std::size_t>(parts.config.replay.max_frame_megabytes) << 20;
   return std::make_unique<actors::Actor>(parts.context, parts.clock, parts.log, std::move(options));
 }
 

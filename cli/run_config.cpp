@@ -125,6 +125,27 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& source) {
   return config;
 }
 
+void check_messages(const RunConfig& config, const wire::EnvironmentSchema& environment) {
+  std::uint64_t widest = 0;
+  std::string name;
+  for (const auto& column : environment.observations) {
+    if (column.tensor.bytes() <= widest) continue;
+    widest = column.tensor.bytes();
+    name = column.tensor.describe();
+  }
+  // Each episode has one more row, its last observation.
+  const auto rows = 2 * static_cast<std::uint64_t>(config.actors.chunk_steps);
+  const auto most = static_cast<std::uint64_t>(config.replay.max_frame_megabytes) << 20;
+  if (rows * widest <= most) return;
+  throw ConfigError(
+      text("a chunk of a slot may have 2 * actors.chunk_steps = ", rows,
+           " rows (an episode may end at each "
+           "step) of ",
+           widest, " bytes (", name, ") = ", human_bytes(rows * widest),
+           ", and a shard accepts at most replay.max_frame_megabytes = ", config.replay.max_frame_megabytes,
+           "; lower actors.chunk_steps to at most ", most / widest / 2, " or raise the other"));
+}
+
 void check_memory(const RunConfig& config, const wire::EnvironmentSchema& environment) {
   const auto schema = replay::schema_of(environment, config.agent.normalize_rewards);
   std::uint64_t replay_bytes = 0;

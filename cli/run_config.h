@@ -88,6 +88,9 @@ struct RunConfig {
 // The smallest window that cannot deadlock: batch * prefetch + ratio * chunk * streams.
 [[nodiscard]] double least_window(const RunConfig& config);
 
+// Throws ConfigError when a chunk may be a larger message than a shard accepts: it would be sent again for ever.
+void check_messages(const RunConfig& config, const wire::EnvironmentSchema& environment);
+
 // What the run will hold in memory, and what there is (cgroup limits count). Throws ConfigError with the sum when it
 // does not fit.
 void check_memory(const RunConfig& config, const wire::EnvironmentSchema& environment);

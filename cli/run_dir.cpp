@@ -52,6 +52,7 @@ void check_runnable(const RunConfig& config, const fs::path& weights, RunDirecto
   const auto schema = actors::schema_of(run.spec);
   const auto network = actors::network_of(config.network, run.spec, config.agent.stack);
   nn::Normalization normalization(config.agent.normalization(), network.input);
+  check_messages(config, schema);
   check_memory(config, schema);
   if (const auto obstacle = nn::device_obstacle(config.learner.device); !obstacle.empty())
     throw ConfigError(text("learner.device ", config.learner.device, " cannot be used: ", obstacle));

@@ -39,7 +39,26 @@ std::string RunProgress::time_left(const control::Member& supervisor) const {
   return minutes_text(left);
 }
 
+// A run that does no update says what it waits for.
+void RunProgress::show_stall(const control::Member& supervisor) {
+  // What is heard first of a run that ends is how it stood when it was stopped; later on everything is let go.
+  if (ended_) return;
+  const bool ends = ended_ = supervisor.state() > wire::RunState::running;
+  const auto& waits_for = supervisor.run_waits_for();
+  if (supervisor.updates() > 0) {
+    waited_for_.clear();
+  } else if (!waits_for.empty()) {
+    waited_for_ = waits_for;
+  }
+  if (ends) return;
+  const auto now = clock_.now();
+  if (!stall_.look(now, supervisor.updates()) || waits_for.empty()) return;
+  line_.end();
+  std::fprintf(stderr, "no update for %.0f s: %s\n", seconds(stall_.lasting(now)), waits_for.c_str());
+}
+
 void RunProgress::show(const control::Member& supervisor, bool last) {
+  show_stall(supervisor);
   if (!last && !line_.due()) return;
   const auto& metrics = supervisor.run_metrics();
   if (metrics.empty()) return;

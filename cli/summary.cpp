@@ -15,7 +15,18 @@ nlohmann::ordered_json fields_of(const envs::Protocol& protocol) {
   return json;
 }
 
+// Empty when the head never came to write it, or a power cut took it.
+nlohmann::ordered_json read_status(const std::filesystem::path& run_dir) {
+  if (!std::filesystem::exists(run_dir / "status.json")) return nlohmann::ordered_json::object();
+  auto written = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"), nullptr, false);
+  return written.is_object() ? std::move(written) : nlohmann::ordered_json::object();
+}
+
 }  // namespace
+
+std::uint64_t updates_of_status(const std::filesystem::path& run_dir) {
+  return read_status(run_dir).value("updates", std::uint64_t{0});
+}
 
 void write_status(const std::filesystem::path& run_dir, const control::HeadStatus& status) {
   nlohmann::ordered_json json;
@@ -56,11 +67,7 @@ MetricsRow metrics_row(const control::HeadStatus& status, std::uint64_t failed_w
 }
 
 std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome) {
-  auto status = nlohmann::ordered_json::object();  // none: the head never came to write it, or a power cut took it
-  if (std::filesystem::exists(run_dir / "status.json")) {
-    auto written = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"), nullptr, false);
-    if (written.is_object()) status = std::move(written);
-  }
+  const auto status = read_status(run_dir);
   nlohmann::ordered_json json;
   if (outcome.evaluation) {
     const auto& evaluation = *outcome.evaluation;

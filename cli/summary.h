@@ -34,4 +34,7 @@ struct RunOutcome {
 // Joins status.json with the outcome into summary.json, and returns its text.
 std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome& outcome);
 
+// Updates done, as status.json says; 0 when there is none.
+[[nodiscard]] std::uint64_t updates_of_status(const std::filesystem::path& run_dir);
+
 }  // namespace qanat::cli

@@ -317,12 +317,23 @@ class Supervisor {
     return {};
   }
 
+  // What a run that met a stop condition without one update waited for; empty when it did one.
+  std::string nothing_done() const {
+    if (!member_) return {};  // resumed where it was over already
+    const auto checkpoint = learner::newest_checkpoint(run_.path / "checkpoints");
+    if (updates_of_status(run_.path) > 0 || (checkpoint && learner::read_manifest(*checkpoint).updates > 0)) return {};
+    const auto& waited_for = progress_.never_came();
+    return text("the run ended (", member_->stop_cause(), ") without one update",
+                waited_for.empty() ? std::string() : ": " + waited_for, "; see ", (run_.path / "logs").string());
+  }
+
   // The final evaluation and the summary.
   int conclude(std::string failure) {
     if (member_) progress_.show(*member_, true);
     // What ended the run first is the cause, and not what followed from it.
     constexpr std::string_view failed = "failure: ";
     if (member_ && member_->stop_cause().starts_with(failed)) failure = member_->stop_cause().substr(failed.size());
+    if (failure.empty() && !asked_to_stop_) failure = nothing_done();
     RunOutcome outcome;
     outcome.seed = run_seed(run_.config);
     outcome.restarts = restarts_;

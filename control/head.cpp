@@ -27,6 +27,8 @@ constexpr Milliseconds longest_step{500};
 // Longer than a pause that a run must survive.
 constexpr Seconds draining_silence{6};
 constexpr std::size_t messages_at_once = 4096;
+// Updates are done many times a second as a rule; what is computed for the supervisor only when they are not.
+constexpr Milliseconds worth_saying{500};
 
 // Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
 bool is_averaged(std::string_view name) { return name.ends_with("_share") || name.ends_with("_mean"); }
@@ -65,7 +67,8 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       entered_(started_),
       stepped_(started_),
       next_metrics_(started_),
-      last_metrics_(started_) {
+      last_metrics_(started_),
+      stall_(started_) {
   for (const auto& address : options_.bind) addresses_.push_back(socket_.bind(address));
   if (!options_.schema.empty()) schema_ = options_.schema.front();
   for (const auto& address : addresses_) log_.info("listening on ", address);
@@ -310,6 +313,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
     entry->peer = message.peer;
     entry->metrics = std::move(beat.metrics);
     entry->traffic = beat.traffic;
+    entry->waiting = std::move(beat.waiting);
     for (const auto& episode : beat.episodes) {
       ++episodes_total_;
       episodes_.push_back(episode);
@@ -334,6 +338,7 @@ void Head::on_heartbeat(const wire::Incoming& message) {
   if (entry && entry->info.role == wire::Role::supervisor) {
     reply.metrics = status().metrics;
     reply.save_error = save_error_;
+    if (updates() == 0 || stall_.lasting(clock_.now()) > worth_saying) reply.waiting = obstacle();
   }
   auto answer = wire::encode(reply);
   (void)socket_.send_to(message.peer, answer);
@@ -458,9 +463,12 @@ void Head::send_grants() {
   report_waiting();
 }
 
-// Says in the log why one side waits, at most once in ten seconds and when it changes.
+// Says in the log why one side waits, at most once in ten seconds, and what a run without updates waits for.
 void Head::report_waiting() {
-  if (state_ != RunState::running || clock_.now() < next_waiting_) return;
+  const auto now = clock_.now();
+  if (stall_.look(now, updates()) && state_ <= RunState::running)
+    log_.warn("no update for ", static_cast<std::int64_t>(seconds(stall_.lasting(now))), " s: ", obstacle());
+  if (state_ != RunState::running || now < next_waiting_) return;
   const auto waiting = ledger_.waiting();
   if (waiting.empty()) return;
   log_.info(waiting);

@@ -24,6 +24,7 @@
 #include "control/ledger.h"
 #include "control/places.h"
 #include "control/role.h"
+#include "control/stall.h"
 #include "core/log.h"
 #include "wire/messages.h"
 
@@ -113,6 +114,7 @@ class Head : public Role {
     Nanoseconds heard_awake{0};  // the same by awake_
     std::vector<std::pair<std::string, double>> metrics;
     std::array<std::uint64_t, 5> traffic{};
+    std::string waiting;  // as it says
   };
   // How often a role and index was started.
   struct Starts {
@@ -142,6 +144,8 @@ class Head : public Role {
   void send_grants();
   void watch();
   void report_waiting();
+  // Why no update is done, from what is seen here and what the members say.
+  [[nodiscard]] std::string obstacle() const;
   void write_metrics();
   [[nodiscard]] std::size_t actors_draining() const;
   [[nodiscard]] std::size_t alive(wire::Role role) const;
@@ -193,8 +197,8 @@ class Head : public Role {
   std::uint64_t last_env_steps_ = 0;
   std::optional<double> last_updates_;
   Nanoseconds last_metrics_{0};
-  std::string said_waiting_;
   Nanoseconds next_waiting_{0};
+  StallWatch stall_;
   std::uint64_t dropped_ = 0;  // since the log last said so
   Nanoseconds next_dropped_{Nanoseconds::min()};
 };

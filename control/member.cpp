@@ -180,6 +180,7 @@ void Member::handle(const wire::Incoming& message) {
       updates_ = reply.updates;
       run_metrics_ = std::move(reply.metrics);
       save_error_ = std::move(reply.save_error);
+      run_waits_for_ = std::move(reply.waiting);
       if (!reply.directory.empty()) directory_ = std::move(reply.directory.front());
       if (!reply.schema.empty()) schema_ = std::move(reply.schema.front());
       break;

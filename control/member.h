@@ -57,6 +57,8 @@ class Member {
   [[nodiscard]] const std::vector<std::pair<std::string, double>>& run_metrics() const { return run_metrics_; }
   // Why the last save failed; empty when it did not. The supervisor alone is told.
   [[nodiscard]] const std::string& save_error() const { return save_error_; }
+  // What updates wait for, while none is done. The supervisor alone is told.
+  [[nodiscard]] const std::string& run_waits_for() const { return run_waits_for_; }
   // No head was heard for `give_up`.
   [[nodiscard]] bool abandoned() const;
   // For how long no head was heard although we listened.
@@ -78,6 +80,8 @@ class Member {
   void set_traffic(const wire::Traffic& traffic);
   void set_checkpoint(std::string directory) { beat_.checkpoint = std::move(directory); }
   void set_save_error(std::string error) { beat_.save_error = std::move(error); }
+  // What this process cannot go on without, for the head's log and the user; empty: it goes on.
+  void set_waiting(std::string what) { beat_.waiting = std::move(what); }
   // For a supervisor: its children that have ended, by pid. Takes the place of what was said before.
   void set_ended(std::vector<std::int64_t> pids) { beat_.ended = std::move(pids); }
   // A stop condition was met here; the head ends the run with this cause.
@@ -136,6 +140,7 @@ class Member {
   std::uint64_t updates_ = 0;
   std::vector<std::pair<std::string, double>> run_metrics_;
   std::string save_error_;
+  std::string run_waits_for_;
   wire::Heartbeat beat_;
   wire::LedgerReport lease_;
   wire::LedgerReport reported_;

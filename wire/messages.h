@@ -184,10 +184,11 @@ struct Heartbeat {
   std::string checkpoint;                                 // the newest complete checkpoint (learner)
   std::string save_error;                                 // why the last save failed; empty: it did not (learner)
   std::vector<std::int64_t> ended;                        // pids of children that have ended (supervisor)
+  std::string waiting;                                    // what it waits for and cannot go on without; empty: nothing
   template <class A>
   void serialize(A& a) {
-    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint, save_error,
-      ended);
+    a(incarnation, directory_version, has_schema, metrics, episodes, traffic, stop_cause, checkpoint, save_error, ended,
+      waiting);
   }
 };
 
@@ -203,9 +204,10 @@ struct HeartbeatReply {
   std::uint64_t updates = 0;
   std::vector<std::pair<std::string, double>> metrics;  // for the supervisor: the run's newest values
   std::string save_error;                               // for the supervisor: why the last save failed
+  std::string waiting;  // for the supervisor, while no update is done: what they wait for
   template <class A>
   void serialize(A& a) {
-    a(known, epoch, state, stop_cause, directory, schema, env_steps, updates, metrics, save_error);
+    a(known, epoch, state, stop_cause, directory, schema, env_steps, updates, metrics, save_error, waiting);
   }
 };
 

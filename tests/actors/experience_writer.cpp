@@ -38,8 +38,9 @@ struct Bench {
   std::vector<std::int32_t> t;
   std::vector<std::size_t> restarted;
 
-  explicit Bench(std::size_t slots, std::size_t shard_count = 1)
-      : writer(context, clock, options_of(slots)), t(slots, 0) {
+  explicit Bench(std::size_t slots, std::size_t shard_count = 1) : Bench(options_of(slots), shard_count) {}
+  explicit Bench(const WriterOptions& options, std::size_t shard_count = 1)
+      : writer(context, clock, options), t(options.slots, 0) {
     for (std::size_t i = 0; i < shard_count; ++i) add_shard(100 + i);
     tell();
     restarted.clear();
@@ -403,4 +404,29 @@ TEST_CASE("writer: a loaded one goes on with the same streams, rows not sent inc
   CHECK(other.rows.size() == 6);
   CHECK(other.rows[4].get<std::int32_t>(0) == std::vector<std::int32_t>{1, 4});
   CHECK(other.priorities == std::map<std::uint64_t, float>{{3, 0.5F}});
+}
+
+TEST_CASE("writer: chunks go in as many messages as a shard's largest part wants, one at least in each") {
+  auto options = options_of(4);
+  // A chunk of four rows has 32 bytes of observations: two of them, or one that is larger by itself.
+  for (const auto& [most, messages] : {std::pair<std::size_t, int>{1000, 1}, {64, 2}, {63, 4}, {1, 4}}) {
+    INFO("at most " << most << " bytes");
+    options.most_part_bytes = most;
+    Bench bench(options);
+    bench.chunk(0, 4);
+    bench.settle();
+    CHECK(bench.shards[0]->messages == messages);
+    REQUIRE(bench.shards[0]->streams.size() == 4);
+    for (const auto& [id, stream] : bench.shards[0]->streams) CHECK(stream.rows.size() == 4);
+    CHECK(bench.writer.all_acked());
+  }
+}
+
+TEST_CASE("writer: who cannot step says what was sent and not acknowledged") {
+  Bench bench(2);
+  bench.shards[0]->deaf = true;
+  bench.chunk(0, 2);
+  bench.settle();
+  // Four rows a slot of 8 observation bytes, action, reward, 3 of mask and 1 of flags: 2 * 4 * 20.
+  CHECK(bench.writer.waiting() == "the shards have not acknowledged 2 chunks, 160 B, sent again 0 times");
 }

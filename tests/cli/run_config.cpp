@@ -51,3 +51,19 @@ TEST_CASE("run configuration: an absolute path stays, no path stays none") {
   std::ofstream(file) << "env:\n  id: catch\n";
   CHECK(cli::load_run_config(file, {}).env.plugin.empty());
 }
+
+TEST_CASE("run configuration: a chunk that is too large a message for a shard is refused with the sum") {
+  cli::RunConfig config;
+  const wire::EnvironmentSchema environment{
+      "camera", {{{"place", DType::f32, {3}}, -1, 1}, {{"picture", DType::u8, {3, 720, 960}}, 0, 255}}, 3, false, 0};
+  config.actors.chunk_steps = 64;
+  CHECK_NOTHROW(cli::check_messages(config, environment));  // 2 * 64 * 2073600 = 253.1 MiB
+  config.actors.chunk_steps = 65;
+  CHECK_THROWS_WITH(cli::check_messages(config, environment),
+                    Catch::Matchers::Contains("2 * actors.chunk_steps = 130 rows") &&
+                        Catch::Matchers::Contains("2073600 bytes (picture u8 [3, 720, 960]) = 257.1 MiB") &&
+                        Catch::Matchers::Contains("replay.max_frame_megabytes = 256") &&
+                        Catch::Matchers::Contains("at most 64 "));
+  config.replay.max_frame_megabytes = 300;
+  CHECK_NOTHROW(cli::check_messages(config, environment));
+}

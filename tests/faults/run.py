@@ -16,8 +16,8 @@ import traceback
 sys.dont_write_bytecode = True  # the tests may lie where nothing can be written
 import support
 
-MODULES = ["pauses", "kills", "places", "hung", "python_hosts", "lockstep", "saves", "signals", "by_hand", "refusals", "checkpoints",
-           "records", "limits", "addresses", "command_line"]
+MODULES = ["pauses", "stalls", "kills", "places", "hung", "python_hosts", "lockstep", "saves", "signals", "by_hand",
+           "refusals", "checkpoints", "records", "limits", "addresses", "command_line"]
 AT_ONCE = 2
 
 

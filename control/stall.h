@@ -14,7 +14,8 @@ class StallWatch {
  public:
   explicit StallWatch(Nanoseconds now) : since_(now) {}
 
-  // The run's count of updates as it is now; one that falls is news too. True when it is time to say what is waited for.
+  // The run's count of updates as it is now; one that falls is news too. True when it is time to say what is waited
+  // for.
   bool look(Nanoseconds now, std::uint64_t updates) {
     if (updates != updates_) {
       updates_ = updates;

@@ -1,5 +1,7 @@
 #include "actors/actor.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -38,7 +40,10 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
         const auto slots = static_cast<std::size_t>(options_.actors.slots / 2);
         for (std::size_t g = 0; g < groups.size(); ++g) {
           groups[g].first_slot = g * slots;
-          groups[g].env = envs::make(options_.environment, slots);
+          auto config = options_.environment;
+          config.first_index = envs::instance_index(options_.member.index >= 0 ? options_.member.index : getpid(),
+                                                    options_.actors.slots, static_cast<std::int64_t>(g * slots));
+          groups[g].env = envs::make(config, slots);
         }
         return groups;
       }()),

@@ -55,7 +55,7 @@ double EvaluationResult::mean_length() const {
   return std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(lengths.size());
 }
 
-Share all_of(const EvaluationOptions& options) { return {0, options.episodes, slots_for(options)}; }
+Share all_of(const EvaluationOptions& options) { return {0, options.episodes, slots_for(options), 0}; }
 
 EpisodePlayer::EpisodePlayer(EvaluationOptions options, Share share)
     : options_(std::move(options)),
@@ -63,6 +63,7 @@ EpisodePlayer::EpisodePlayer(EvaluationOptions options, Share share)
       env_(envs::make(
           [&] {
             options_.environment.evaluation = true;
+            options_.environment.first_index = share_.first_slot;
             return options_.environment;
           }(),
           share_.slots)),
@@ -274,7 +275,8 @@ class Players {
     const auto its = part(episodes, player + 1) - first;
     // Both are divided by themselves: a player may be due two slots and one episode.
     return {static_cast<std::int64_t>(first), static_cast<std::int64_t>(its),
-            std::min(part(slots_, player + 1) - part(slots_, player), its)};
+            std::min(part(slots_, player + 1) - part(slots_, player), its),
+            static_cast<std::int64_t>(part(slots_, player))};
   }
 
   [[nodiscard]] bool time_is_over() const {

@@ -57,6 +57,7 @@ struct EvaluationResult {
 struct Share {
   std::int64_t first = 0, episodes = 0;
   std::size_t slots = 0;
+  std::int64_t first_slot = 0;  // among all players' slots
 };
 // The whole of it.
 [[nodiscard]] Share all_of(const EvaluationOptions& options);

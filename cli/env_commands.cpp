@@ -31,6 +31,7 @@ int check_here(const envs::EnvConfig& config, envs::CheckOptions options) {
   options.on_fault = print_fault;
   const auto report = envs::check_environment(envs::open_env, config, options);
   for (const auto& line : report.seen) std::printf("  %s\n", line.c_str());
+  for (const auto& line : report.warnings) std::printf("  warning: %s\n", line.c_str());
   for (const auto& line : report.not_seen) std::printf("  not tried: %s\n", line.c_str());
   if (report.faults.empty()) {
     std::printf("no fault found\n");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "actors/environment.h"
 #include "cli/progress.h"
@@ -20,6 +21,18 @@ namespace {
 // What is over sooner needs no progress.
 constexpr Milliseconds quiet_at_first{2000};
 
+// What a run without weights has come to, from its status.json.
+std::string how_far(const fs::path& run_dir) {
+  const auto file = run_dir / "status.json";
+  if (!fs::exists(file)) return "; it has not begun to run";
+  const auto status = nlohmann::json::parse(read_text_file(file), nullptr, false);
+  if (!status.is_object()) return "";
+  const auto cause = status.value("stop_cause", std::string());
+  return text("; after ", status.value("env_steps", 0), " env steps and ", status.value("updates", 0), " updates it ",
+              cause.empty() ? text("is ", status.value("state", std::string("unknown"))) : text("was ended by ", cause),
+              ", ", status.value("wall_seconds", 0.0), " s after its first env step");
+}
+
 }  // namespace
 
 RunWeights load_run_weights(const fs::path& run_dir, const RunConfig& config, const envs::EnvSpec& environment,
@@ -35,8 +48,8 @@ RunWeights load_run_weights(const fs::path& run_dir, const RunConfig& config, co
     weights = *newest / "weights.bin";
     out.which = text("last, update ", learner::read_manifest(*newest).updates);
   } else {
-    throw ConfigError(
-        text("no weights in ", checkpoints.string(), ": the run has no evaluation and no checkpoint yet"));
+    throw ConfigError(text("no weights in ", checkpoints.string(), ": the run has no evaluation and no checkpoint yet",
+                           how_far(run_dir)));
   }
   const auto network = actors::network_of(config.network, environment, config.agent.stack);
   out.weights = learner::load_weights(weights, network);

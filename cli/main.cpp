@@ -2,9 +2,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <span>
 
 #include "cli/commands.h"
 #include "cli/doctor.h"
@@ -18,6 +20,7 @@
 #include "core/error.h"
 #include "core/limits.h"
 #include "envs/env_handle.h"
+#include "envs/host/keeper.h"
 
 namespace {
 
@@ -259,6 +262,8 @@ int guarded(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const std::span<char* const> arguments(argv + 1, static_cast<std::size_t>(std::max(argc, 1) - 1));
+  if (qanat::envs::host::is_keeper(arguments)) return qanat::envs::host::keep(arguments);
   on_exit(check_end, nullptr);
   qanat::raise_limits();
   const int code = guarded(argc, argv);

@@ -63,12 +63,11 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       places_(options_.supervisor),
       saver_(options_.run_dir),
       epoch_(options_.epoch),
-      started_(clock.now()),
-      entered_(started_),
-      stepped_(started_),
-      next_metrics_(started_),
-      last_metrics_(started_),
-      stall_(started_) {
+      entered_(clock.now()),
+      stepped_(entered_),
+      next_metrics_(entered_),
+      last_metrics_(entered_),
+      stall_(entered_) {
   for (const auto& address : options_.bind) addresses_.push_back(socket_.bind(address));
   if (!options_.schema.empty()) schema_ = options_.schema.front();
   for (const auto& address : addresses_) log_.info("listening on ", address);
@@ -409,6 +408,7 @@ void Head::advance() {
       }
       break;
     case RunState::running:
+      if (!first_step_ && ledger_.inserted_total() > steps_before_) first_step_ = clock_.now();
       if (options_.stop_env_steps > 0 && ledger_.inserted_total() >= options_.stop_env_steps) {
         request_stop("env_steps");
       } else if (options_.stop_wall_seconds > 0 && wall_seconds() >= options_.stop_wall_seconds) {
@@ -504,7 +504,9 @@ Head::Entry* Head::holder(wire::Role role, std::int64_t index) {
   return nullptr;
 }
 
-double Head::wall_seconds() const { return options_.wall_before + seconds(clock_.now() - started_); }
+double Head::wall_seconds() const {
+  return options_.wall_before + (first_step_ ? seconds(clock_.now() - *first_step_) : 0);
+}
 
 std::vector<std::pair<std::string, double>> Head::gather_metrics() const {
   std::map<std::string, std::pair<double, int>> sums;
@@ -661,7 +663,7 @@ void Head::load(ByteReader& in) {
     starts.count = in.get<std::uint64_t>("start count");
     starts.incarnation = in.get<std::uint64_t>("incarnation");
   }
-  last_env_steps_ = ledger_.inserted_total();
+  last_env_steps_ = steps_before_ = ledger_.inserted_total();
 }
 
 }  // namespace qanat::control

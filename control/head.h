@@ -186,7 +186,9 @@ class Head : public Role {
   std::optional<double> ratio_at_stop_;
   std::string checkpoint_;
   std::string save_error_;
-  Nanoseconds started_;
+  // Wall time is counted from the first env step on: making environments is no training.
+  std::optional<Nanoseconds> first_step_;
+  std::uint64_t steps_before_ = 0;  // of a resumed run
   Nanoseconds entered_{0};
   Nanoseconds stepped_;
   Nanoseconds awake_{0};  // time without our own pauses, in which nobody can be heard

@@ -44,6 +44,7 @@ class Check {
     if (!has("time-limit")) part([&] { short_episodes(); });
     if (report_.faults.empty()) part([&] { picture(); });
     part([&] { make(config_, 1).table().destroy(nullptr); });
+    take_notes();
     return std::move(report_);
   }
 
@@ -83,18 +84,29 @@ class Check {
   void saw(const Parts&... parts) {
     report_.seen.push_back(text(parts...));
   }
+  // What was taken although it was not as it should be, once each.
+  void take_notes() {
+    for (const auto& events : events_) {
+      for (const auto& note : events->notes) {
+        auto& all = report_.warnings;
+        if (std::find(all.begin(), all.end(), note) == all.end()) all.push_back(note);
+      }
+    }
+  }
   void skip(const std::string& what) { report_.not_seen.push_back(what); }
 
-  [[nodiscard]] EnvHandle make(const EnvConfig& config, std::size_t slots) const {
+  [[nodiscard]] EnvHandle make(const EnvConfig& config, std::size_t slots) {
     try {
-      return open_(config, slots);
+      EnvHandle made = open_(config, slots);
+      if (made.events) events_.push_back(made.events);
+      return made;
     } catch (const ConfigError& error) {
       throw EnvironmentFault("create", error.what());
     } catch (const InputError& error) {
       throw EnvironmentFault("spec", error.what());
     }
   }
-  [[nodiscard]] std::unique_ptr<Probe> open(const EnvConfig& config, std::uint8_t fill = fill_a) const {
+  [[nodiscard]] std::unique_ptr<Probe> open(const EnvConfig& config, std::uint8_t fill = fill_a) {
     return std::make_unique<Probe>(make(config, options_.slots), options_.slots, fill, options_.progress);
   }
   [[nodiscard]] std::vector<std::uint64_t> seeds(std::uint64_t round) const {
@@ -507,6 +519,7 @@ class Check {
   CheckOptions options_;
   Rng rng_;
   CheckReport report_;
+  std::vector<std::shared_ptr<HostEvents>> events_;  // of all that were made
   std::vector<Seen> seen_;
   Episodes episodes_;
   bool resets_slots_ = true;  // single ones can be reset

@@ -36,6 +36,7 @@ using EnvOpener = std::function<EnvHandle(const EnvConfig& config, std::size_t s
 struct CheckReport {
   std::vector<Finding> faults;        // the first of each name, in the order met; empty: the contract is kept
   std::vector<std::string> seen;      // what it is and what it did: specification, ranges, episodes
+  std::vector<std::string> warnings;  // what is taken although it is not as it should be
   std::vector<std::string> not_seen;  // parts of the contract that could not be tried, and why
 };
 

@@ -37,24 +37,38 @@ void EnvConfig::describe(ConfigVisitor& v) {
       "python_path", python_path,
       "Folder in which Python looks for MODULE first, relative to the configuration file; left out: the file's own. "
       "The working directory comes next.");
-  v.field("kwargs", kwargs, "Arguments for gymnasium.make as a JSON object, such as {\"map_name\": \"8x8\"}.");
+  v.field("kwargs", kwargs,
+          "Arguments for gymnasium.make as a JSON object, such as {\"map_name\": \"8x8\"}. {index} in it becomes the "
+          "instance's number, which no other of the run has.");
   v.field("vectorization", vectorization,
           "entry_point: the id's own vector class. slots: single environments, stepped one after the other, each with "
           "its own seed. auto: the vector class where there is one.",
           {"auto", "entry_point", "slots"});
   v.field("channels", channels,
-          "Which axis of a Python environment's three-dimensional u8 or bool observation holds the channels; networks "
-          "get [C, H, W]. auto: the shorter of the first and the last, the last when equal.",
+          "Which axis of a Python environment's three-dimensional observation holds the channels; networks get "
+          "[C, H, W]. auto: the shorter of the first and the last, the last when equal.",
           {"auto", "first", "last"});
+  v.field("observations", observations,
+          "Which parts of a Python environment's Dict observation to take, in this order, such as [image, direction]; "
+          "empty: all of them.");
   v.section("atari", atari, "Atari games by ale-py.");
   v.field("isolate", isolate, "Runs a C or C++ environment in a process of its own, so that its crash is not ours.");
   v.field("action_bins", action_bins, "Values that each number of a Box action is divided into, bounds included.",
           {.low = 2, .high = 4096});
-  v.field("step_timeout_seconds", step_timeout_seconds,
-          "A hosted environment's step that takes longer is a fault: its process is killed and started again, its "
-          "episodes end as truncated. Five faults in ten minutes end the run.",
+  v.field(
+      "step_timeout_seconds", step_timeout_seconds,
+      "A hosted environment's step that takes longer (of one slot; of all where one call steps all) is a fault: its "
+      "process is killed and started again, its episodes end as truncated. Five faults in ten minutes end the run.",
+      {.low = 0.01});
+  v.field("reset_timeout_seconds", reset_timeout_seconds,
+          "The same for one slot's reset, also for one within a step; half a second is added for each slot where one "
+          "call resets all.",
           {.low = 0.01});
-  v.field("reset_timeout_seconds", reset_timeout_seconds, "The same for a reset; half a second is added for each slot.",
+  v.field("make_timeout_seconds", make_timeout_seconds,
+          "A hosted environment that takes longer to be made ends the run; half a second is added for each slot.",
+          {.low = 0.01});
+  v.field("close_timeout_seconds", close_timeout_seconds,
+          "How long a hosted environment's close() may take at the end; what it leaves running is then killed.",
           {.low = 0.01});
 }
 

@@ -27,6 +27,7 @@ struct HostEvents {
   bool hung = false;                    // its last failure was a call that did not come back in time
   bool given_up = false;                // it failed too often
   std::vector<std::string> lines;       // not yet taken
+  std::vector<std::string> notes;       // the same, of what it gives and was taken although it was not as it should be
   std::function<void()> while_waiting;  // the owner's, or empty; see VectorEnv::while_waiting()
 };
 

@@ -114,6 +114,14 @@ EnvHandle open_env(const EnvConfig& config, std::size_t slots) {
     }
     return host::open_gymnasium(config, slots);
   }
+  const EnvConfig usual;
+  for (const auto& [key, set] : {std::pair("env.kwargs", config.kwargs != usual.kwargs),
+                                 std::pair("env.channels", config.channels != usual.channels),
+                                 std::pair("env.observations", config.observations != usual.observations),
+                                 std::pair("env.vectorization", config.vectorization != usual.vectorization)}) {
+    if (set)
+      throw ConfigError(text(key, " is for env.gymnasium, which names none; C and C++ environments take env.options"));
+  }
   // One that is not trusted is not even loaded here.
   if (config.isolate && !config.plugin.empty()) return host::open_isolated(config, slots);
   const qanat_env_table& table = named_table(config);

@@ -341,7 +341,11 @@ std::span<const double> VectorEnv::episode_metrics(std::size_t slot) const {
 }
 
 std::vector<std::string> VectorEnv::take_events() {
-  return env_.events ? std::exchange(env_.events->lines, {}) : std::vector<std::string>{};
+  if (!env_.events) return {};
+  auto events = std::exchange(env_.events->lines, {});
+  const auto notes = std::exchange(env_.events->notes, {});
+  events.insert(events.end(), notes.begin(), notes.end());
+  return events;
 }
 
 void VectorEnv::while_waiting(std::function<void()> call) {

@@ -72,16 +72,27 @@ struct EnvConfig {
   std::string kwargs = {};
   std::string vectorization = "auto";
   std::string channels = "auto";
+  std::vector<std::string> observations = {};
   AtariConfig atari = {};
   bool isolate = false;
   std::int64_t action_bins = 5;
   double step_timeout_seconds = 10;
   double reset_timeout_seconds = 30;
+  double make_timeout_seconds = 60;
+  double close_timeout_seconds = 5;
   bool evaluation = false;  // not a setting: set where whole episodes are played for their raw returns
   bool trial = false;       // nor is this: it is made to see whether it works, and its first failure is the answer
+  // Not a setting: the number of the first slot among all instances of the run; see instance_index().
+  std::int64_t first_index = 0;
 
   void describe(ConfigVisitor& v);
 };
+
+// The number of an environment's instance, unique over a run: the evaluator has 0 to slots - 1, actor `actor` what
+// follows those of the actors before it. What listens at a port of its own can add it to the port.
+[[nodiscard]] constexpr std::int64_t instance_index(std::int64_t actor, std::int64_t slots, std::int64_t slot) {
+  return (1 + actor) * slots + slot;
+}
 
 class VectorEnv {
  public:

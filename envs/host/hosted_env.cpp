@@ -1,6 +1,7 @@
 #include "envs/host/hosted_env.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -41,6 +42,22 @@ class HostedEnv {
     last_mask_.resize(spec_.has_action_mask ? slots * spec_.action.choices() : 0);
   }
 
+  HostedEnv(const HostedEnv&) = delete;
+  HostedEnv& operator=(const HostedEnv&) = delete;
+  // An orderly end: the environment may close what it has open. What is left then is ended.
+  ~HostedEnv() {
+    if (!process_ || process_->busy()) return;
+    try {
+      const auto answer = process_->call(Command::close, limits(options_.close_limit));
+      if (answer == Answer::timed_out) {
+        std::fprintf(stderr, "environment %s: close() took longer than %g s (env.close_timeout_seconds), it is ended\n",
+                     options_.id.c_str(), options_.close_limit.count());
+      }
+    } catch (const std::exception&) {
+      // What is called while waiting may throw, at a run's end too; there is nothing left to be saved here.
+    }
+  }
+
   [[nodiscard]] const qanat_env_spec* spec() const { return description_.spec.get(); }
   [[nodiscard]] const std::string& id() const { return description_.spec.id; }
   [[nodiscard]] const Protocol& protocol() const { return description_.protocol; }
@@ -55,7 +72,7 @@ class HostedEnv {
       if (answer == Answer::failed) throw_error();
       // Slots that were not to be reset lose their episodes too; the caller cannot be told within a reset.
       const bool partly = which != nullptr;
-      fault(answer, "reset", options_.reset_limit, nullptr);
+      fault(answer, Command::reset, nullptr);
       start();
       if (partly)
         throw CallFailed(-1, text("its process failed while single slots were reset: ", events_->lines.back()));
@@ -69,7 +86,7 @@ class HostedEnv {
     const auto answer = send_step(actions, bytes);
     if (answer == Answer::failed) throw_error();
     if (answer != Answer::ok) {
-      fault(answer, "step", options_.step_limit, actions);
+      fault(answer, Command::step, actions);
       begin_again(buffers);
       return;
     }
@@ -120,15 +137,14 @@ class HostedEnv {
         process_ = std::make_unique<HostProcess>(options_.arguments, [this] {
           if (events_->while_waiting) events_->while_waiting();
         });
-        Description description = process_->describe(options_.request, options_.start_limit);
+        Description description = process_->describe(options_.request, options_.slots, options_.start_limit);
         adopt(std::move(description));
         process_->share(layout_, options_.start_limit);
         return;
       } catch (const Error& error) {
         process_.reset();
         if (!described_ && dynamic_cast<const RunError*>(&error) != nullptr)
-          throw RunError(text("environment ", options_.id, ": ", error.what(), "; it may take ",
-                              options_.start_limit.count(), " s to be made"));
+          throw RunError(text("environment ", options_.id, ": ", error.what()));
         if (!described_) throw;
         count_fault(text("starting it again failed: ", error.what()));
       }
@@ -162,17 +178,34 @@ class HostedEnv {
     std::memcpy(memory.at(layout_.seeds), seeds.data(), seeds.size() * sizeof seeds[0]);
     if (which != nullptr) std::memcpy(memory.at(layout_.which), which, options_.slots);
     memory.control().some = which != nullptr ? 1 : 0;
-    return process_->call(Command::reset, nanoseconds(options_.reset_limit));
+    return called(Command::reset);
   }
 
   Answer send_step(const void* actions, std::size_t bytes) {
     if (!process_) return Answer::died;
     std::memcpy(process_->memory().at(layout_.actions), actions, bytes);
-    return process_->call(Command::step, nanoseconds(options_.step_limit));
+    return called(Command::step);
+  }
+
+  [[nodiscard]] CallLimits limits(Seconds other) const {
+    return {nanoseconds(other), nanoseconds(options_.reset_limit), nanoseconds(reset_limit_of_all())};
+  }
+  // To read a game's files again for each slot takes its time, where one call resets all of them.
+  [[nodiscard]] Seconds reset_limit_of_all() const {
+    return options_.reset_limit + Seconds(0.5) * static_cast<double>(options_.slots);
+  }
+
+  Answer called(Command command) {
+    const auto answer = process_->call(command, limits(options_.step_limit));
+    if (answer != Answer::ok && answer != Answer::failed) return answer;
+    if (const auto note = process_->take_note(); !note.empty()) {
+      events_->notes.push_back(text("environment ", options_.id, ": ", note));
+    }
+    return answer;
   }
 
   void call_simply(Command command, const char* name) {
-    const auto answer = process_->call(command, nanoseconds(options_.reset_limit));
+    const auto answer = process_->call(command, limits(options_.reset_limit));
     if (answer == Answer::failed) throw_error();
     if (answer == Answer::ok) return;
     const std::string was = process_->kill(answer == Answer::died);
@@ -190,13 +223,14 @@ class HostedEnv {
   // ---- faults -----------------------------------------------------------------------------------------------
 
   // Kills the process and says what was going on. Throws CallFailed when this was one fault too many.
-  void fault(Answer answer, const char* doing, Seconds limit, const void* actions) {
-    std::string what = text(doing, answer == Answer::timed_out ? " took longer than " : " was not finished");
+  void fault(Answer answer, Command command, const void* actions) {
+    std::string what = command == Command::reset ? "reset was not finished" : "step was not finished";
     std::int64_t slot = -1;
     std::string was = "it had failed to start";
     if (process_) {
-      slot = process_->progress();
-      if (answer == Answer::timed_out) what += text(limit.count(), " s");
+      const Stage stage = process_->stage(command);
+      slot = stage.slot;
+      if (answer == Answer::timed_out) what = limit_text(stage);
       was = process_->kill(answer == Answer::died);
       process_.reset();
     }
@@ -206,6 +240,14 @@ class HostedEnv {
     if (actions != nullptr) where += text(", last action", action_text(actions, s));
     events_->hung = answer == Answer::timed_out;
     count_fault(text(where, ": ", what, "; ", was));
+  }
+
+  [[nodiscard]] std::string limit_text(const Stage& stage) const {
+    if (!stage.reset)
+      return text("step took longer than ", options_.step_limit.count(), " s (env.step_timeout_seconds)");
+    const bool all = stage.slot < 0 && options_.slots > 1;
+    return text("reset took longer than ", (all ? reset_limit_of_all() : options_.reset_limit).count(),
+                " s (env.reset_timeout_seconds", all ? ", and half a second for each slot" : "", ")");
   }
 
   void count_fault(const std::string& cause) {
@@ -248,7 +290,7 @@ class HostedEnv {
       const auto answer = send_reset(seeds_, nullptr);
       if (answer == Answer::ok) break;
       if (answer == Answer::failed) throw_error();
-      fault(answer, "reset", options_.reset_limit, nullptr);
+      fault(answer, Command::reset, nullptr);
     }
     take_observations(nullptr, buffers);
     take_resetting(nullptr, buffers);

@@ -28,9 +28,10 @@ struct HostOptions {
   std::vector<std::string> arguments;  // the program and its arguments
   Request request;
   std::size_t slots = 1;
-  Seconds start_limit{60};  // until the environment is made
-  Seconds reset_limit{30};
-  Seconds step_limit{10};
+  Seconds start_limit{60};  // until an environment is made
+  Seconds reset_limit{30};  // of one slot; half a second for each slot is added where all are reset at once
+  Seconds step_limit{10};   // of one slot, or of all where they are stepped at once
+  Seconds close_limit{5};   // of all
   std::size_t most_faults = usual_most_faults;
   Seconds first_pause{0.1};  // before the first restart; three times as long before each further one
 };

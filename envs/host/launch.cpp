@@ -5,30 +5,33 @@
 
 #include "core/error.h"
 #include "envs/host/hosted_env.h"
+#include "envs/host/process.h"
 
 namespace qanat::envs::host {
 namespace {
 
 namespace fs = std::filesystem;
 
-// In tests the running program is not qanat itself.
-std::string own_program() {
-  const char* named = std::getenv("QANAT_PROGRAM");
-  return named != nullptr && *named != '\0' ? named : "/proc/self/exe";
-}
-
 HostOptions common(const EnvConfig& config, std::size_t slots) {
   if (slots == 0) throw ConfigError("an environment of no slots, at least one wanted");
   HostOptions options;
   options.slots = slots;
-  // ale-py reads a game's ROM again for each seed, and so may others: slots add to what is to be done.
-  const Seconds a_slot{0.5};
-  options.start_limit += a_slot * static_cast<double>(slots);
-  options.reset_limit = Seconds(config.reset_timeout_seconds) + a_slot * static_cast<double>(slots);
+  // A vector class makes all of its slots at once.
+  options.start_limit = Seconds(config.make_timeout_seconds) + Seconds(0.5) * static_cast<double>(slots);
+  options.reset_limit = Seconds(config.reset_timeout_seconds);
   options.step_limit = Seconds(config.step_timeout_seconds);
   if (config.trial) options.most_faults = 1;
-  options.request = {{"slots", std::to_string(slots)}, {"max_episode_steps", std::to_string(config.max_episode_steps)}};
+  options.close_limit = Seconds(config.close_timeout_seconds);
+  options.request = {{"slots", std::to_string(slots)},
+                     {"first_index", std::to_string(config.first_index)},
+                     {"max_episode_steps", std::to_string(config.max_episode_steps)}};
   return options;
+}
+
+std::string lines(const std::vector<std::string>& words) {
+  std::string out;
+  for (const auto& word : words) out += word + '\n';
+  return out;
 }
 
 }  // namespace
@@ -72,6 +75,7 @@ EnvHandle open_gymnasium(const EnvConfig& config, std::size_t slots) {
                           {"kwargs", config.kwargs},
                           {"vectorization", config.vectorization},
                           {"channels", config.channels},
+                          {"observations", lines(config.observations)},
                           {"atari_preset", config.atari.preset},
                           {"atari_threads", std::to_string(config.atari.threads)},
                           {"evaluation", config.evaluation ? "1" : "0"}});

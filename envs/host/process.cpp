@@ -11,10 +11,12 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 #include "core/error.h"
 #include "core/limits.h"
+#include "envs/host/keeper.h"
 
 namespace qanat::envs::host {
 namespace {
@@ -29,6 +31,8 @@ constexpr Nanoseconds waking = std::chrono::microseconds(80);  // one sleep of t
 constexpr int looks_between_times = 64;
 // Between two calls of while_waiting. A role's heartbeats are as far apart.
 constexpr Nanoseconds longest_sleep = std::chrono::milliseconds(100);
+// A keeper ends everything in some milliseconds; one that hangs in the kernel is not waited for.
+constexpr Nanoseconds keeper_limit = std::chrono::seconds(10);
 
 void relax() {
 #if defined(__x86_64__)
@@ -52,6 +56,12 @@ std::array<FileDescriptor, 2> make_pipe() {
   return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
 }
 
+// The child gave no answer in time; what() says how it was with it.
+class LateAnswer : public RunError {
+ public:
+  using RunError::RunError;
+};
+
 std::string describe_status(int raw) {
   if (WIFEXITED(raw)) return text("it ended with exit code ", WEXITSTATUS(raw));
   return text("it was killed by signal ", WTERMSIG(raw), " (", strsignal(WTERMSIG(raw)), ")");
@@ -59,13 +69,21 @@ std::string describe_status(int raw) {
 
 }  // namespace
 
+// In tests the running program is not qanat itself.
+std::string own_program() {
+  const char* named = std::getenv("QANAT_PROGRAM");
+  return named != nullptr && *named != '\0' ? named : "/proc/self/exe";
+}
+
 HostProcess::HostProcess(std::vector<std::string> arguments, std::function<void()> while_waiting)
     : program_(arguments.at(0)), while_waiting_(std::move(while_waiting)) {
   file_ = FileDescriptor(memfd_create("qanat-env", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file_) refuse("memfd_create");
   auto to = make_pipe();
   auto from = make_pipe();
-  auto failure = make_pipe();  // tells that exec failed; closed when it works
+  auto report = make_pipe();
+  const std::array handed{report[1].get(), file_.get(), to[0].get(), from[1].get()};
+  arguments.insert(arguments.begin(), {own_program(), "env", "keep", std::to_string(report[1].get())});
   for (const int fd : {file_.get(), to[0].get(), from[1].get()}) arguments.push_back(std::to_string(fd));
   std::vector<char*> argv;
   for (auto& argument : arguments) argv.push_back(argument.data());
@@ -76,55 +94,76 @@ HostProcess::HostProcess(std::vector<std::string> arguments, std::function<void(
   if (pid_ < 0) refuse("fork");
   if (pid_ == 0) {
     // Only async-signal-safe calls from here on.
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    restore_signals();
+    prctl(PR_SET_PDEATHSIG, keeper_ends);
     if (getppid() != parent) _exit(1);  // it died before we could ask
-    setpgid(0, 0);                      // Ctrl-C is the parent's business, and kill() reaches the child's children
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
+    setpgid(0, 0);                      // Ctrl-C is the parent's business
     dup2(nothing.get(), STDIN_FILENO);
     dup2(STDERR_FILENO, STDOUT_FILENO);  // what an environment prints belongs in the log
-    for (const int fd : {file_.get(), to[0].get(), from[1].get()}) fcntl(fd, F_SETFD, 0);
+    for (const int fd : handed) fcntl(fd, F_SETFD, 0);
     restore_descriptor_limit();
     execvp(argv[0], argv.data());
-    const int why = errno;
-    [[maybe_unused]] const auto written = write(failure[1].get(), &why, sizeof why);
+    const KeeperReport not_run{KeeperReport::Kind::keeper_not_run, errno};
+    [[maybe_unused]] const auto written = write(report[1].get(), &not_run, sizeof not_run);
     _exit(127);
   }
   to_read_ = std::move(to[0]);
   to_write_ = std::move(to[1]);
   from_ = std::move(from[0]);
-  {
-    const FileDescriptor closed_here = std::move(from[1]);
-    const FileDescriptor closed_too = std::move(failure[1]);
-  }
-  int why = 0;
-  if (read(failure[0].get(), &why, sizeof why) == sizeof why) {
-    waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-    throw ConfigError(text("cannot run '", program_, "': ", std::strerror(why)));
+  report_ = std::move(report[0]);
+}
+
+HostProcess::~HostProcess() {
+  try {
+    kill();
+  } catch (const Error&) {
+    // It says that the program could not be run, and nobody is left to be told.
   }
 }
 
-HostProcess::~HostProcess() { kill(); }
-
 std::string HostProcess::kill(bool has_closed) {
   if (pid_ <= 0) return "it was not running";
-  int raw = 0;
-  // Its end of the pipe closes a moment before it can be reaped.
-  siginfo_t info{};
-  for (int i = 0; has_closed && i < 1000 && info.si_pid == 0; ++i) {
-    if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) != 0) break;
-    if (info.si_pid == 0) usleep(1000);
+  // Its end of the pipe closes a moment before its end is known.
+  const bool told = has_closed && wait_for_report(std::chrono::seconds(1));
+  if (!told) {
+    ::kill(pid_, keeper_ends);
+    ::kill(pid_, SIGCONT);
   }
-  std::string was = "it was running";
-  const auto got = waitpid(pid_, &raw, WNOHANG | WUNTRACED);
-  const bool ended = got == pid_ && !WIFSTOPPED(raw);
-  if (got == pid_) was = ended ? describe_status(raw) : "it was stopped";
-  ::kill(-pid_, SIGKILL);
-  if (!ended) waitpid(pid_, nullptr, 0);
+  KeeperReport report;
+  const bool here = wait_for_report(keeper_limit) && read(report_.get(), &report, sizeof report) == sizeof report;
+  if (!here) {
+    ::kill(-pid_, SIGKILL);
+    ::kill(pid_, SIGKILL);
+  }
+  int raw = 0;
+  while (waitpid(pid_, &raw, 0) < 0 && errno == EINTR) {
+  }
   pid_ = -1;
-  return was;
+  if (!here) return text(describe_status(raw), ", the process that watched over it");
+  using Kind = KeeperReport::Kind;
+  switch (report.kind) {
+    case Kind::ended:
+      return describe_status(report.value);
+    case Kind::stopped:
+      return "it was stopped";
+    case Kind::running:
+      return "it was running";
+    case Kind::not_run:
+      throw ConfigError(text("cannot run '", program_, "': ", std::strerror(report.value)));
+    case Kind::keeper_not_run:
+      break;
+  }
+  throw SystemError(text("cannot run '", own_program(), "': ", std::strerror(report.value)));
+}
+
+bool HostProcess::wait_for_report(Nanoseconds limit) const {
+  const auto deadline = now() + limit;
+  while (true) {
+    const auto left = std::max(deadline - now(), Nanoseconds(0));
+    pollfd bell{.fd = report_.get(), .events = POLLIN, .revents = 0};
+    const int ready = poll(&bell, 1, static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+    if (ready >= 0 || errno != EINTR) return ready > 0;
+  }
 }
 
 bool HostProcess::wait_readable(Nanoseconds deadline) {
@@ -151,7 +190,7 @@ void HostProcess::send(std::span<const std::byte> message) {
 
 void HostProcess::read_exactly(std::byte* out, std::size_t size, Nanoseconds deadline) {
   while (size > 0) {
-    if (!wait_readable(deadline)) throw RunError(text("'", program_, "' gave no answer in time; ", kill()));
+    if (!wait_readable(deadline)) throw LateAnswer(kill());
     const auto got = read(from_.get(), out, size);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
@@ -175,10 +214,23 @@ std::vector<std::byte> HostProcess::receive(Nanoseconds deadline) {
   return bytes;
 }
 
-Description HostProcess::describe(const Request& request, Seconds limit) {
-  const auto deadline = now() + std::chrono::duration_cast<Nanoseconds>(limit);
+Description HostProcess::describe(const Request& request, std::size_t slots, Seconds limit) {
   send(encode(request));
-  return decode_description(receive(deadline), text("'", program_, "'"));
+  for (std::size_t made = 0;; ++made) {
+    try {
+      const auto bytes = receive(now() + std::chrono::duration_cast<Nanoseconds>(limit));
+      if (!bytes.empty()) return decode_description(bytes, text("'", program_, "'"));
+    } catch (const LateAnswer& late) {
+      // Of several single ones, the first is reset to see what it gives once all are made.
+      const bool all = made == 0 || made >= slots;
+      throw RunError(text(made == 0       ? text("making it")
+                          : made >= slots ? text("the first reset after making it")
+                                          : text("making number ", made + 1, " of ", slots),
+                          " took longer than ", limit.count(), " s (env.make_timeout_seconds",
+                          all ? ", and half a second for each of its slots" : "", "); ", late.what()));
+    }
+    if (made > slots) throw InputError(text("'", program_, "' says that it made more than ", slots, " environments"));
+  }
 }
 
 void HostProcess::share(const Layout& layout, Seconds limit) {
@@ -195,17 +247,20 @@ void HostProcess::share(const Layout& layout, Seconds limit) {
     throw InputError(text("'", program_, "' answered the layout with ", static_cast<int>(ready)));
 }
 
-Answer HostProcess::call(Command command, Nanoseconds limit) {
+Answer HostProcess::call(Command command, const CallLimits& limits) {
   Control& control = memory_.control();
   const auto begin = now();
   control.command = static_cast<std::uint32_t>(command);
   control.think_ns = static_cast<std::uint32_t>(std::min<std::int64_t>((begin - answered_).count(), UINT32_MAX));
   control.request.store(++number_, std::memory_order_release);
+  control.note_size = 0;
   const char bell = 1;
+  busy_ = true;
   if (write(to_write_.get(), &bell, 1) != 1) refuse("write");
   control.rung.store(number_, std::memory_order_relaxed);  // a hint, as below
-  const auto answer = wait_bell(number_, begin + limit);
+  const auto answer = wait_bell(number_, command, limits);
   if (!answer) return Answer::timed_out;
+  busy_ = false;
   if (*answer == 0) return Answer::died;
   answered_ = now();
   // A moving average over about eight steps decides whether the next one is spun for.
@@ -214,8 +269,12 @@ Answer HostProcess::call(Command command, Nanoseconds limit) {
 }
 
 // 1: it answered; 0: its end of the pipe is closed, or it broke the rules; nothing: the deadline passed.
-std::optional<char> HostProcess::wait_bell(std::uint32_t number, Nanoseconds deadline) {
+std::optional<char> HostProcess::wait_bell(std::uint32_t number, Command command, const CallLimits& limits) {
   const Control& control = memory_.control();
+  Stage stage = this->stage(command);
+  auto deadline = now() + limits.of(stage);
+  // A slot is stepped once and reset once a call: who says more than that only plays for time.
+  std::size_t stages_left = 2 * slots_ + 2;
   if (usual_work_ < worth_spinning) {
     const auto until = std::min(now() + std::min(longest_spin, 2 * usual_work_ + waking), deadline);
     // A hint only: the byte in the pipe is what orders memory.
@@ -226,7 +285,17 @@ std::optional<char> HostProcess::wait_bell(std::uint32_t number, Nanoseconds dea
     }
   }
   while (true) {
-    if (!wait_readable(deadline)) return std::nullopt;
+    // What the child is at is looked at every tenth of a second: each part of a call has its time for itself.
+    if (!wait_readable(std::min(deadline, now() + longest_sleep))) {
+      const Stage is = this->stage(command);
+      if (!(is == stage) && stages_left > 0) {
+        --stages_left;
+        stage = is;
+        deadline = now() + limits.of(stage);
+      }
+      if (now() >= deadline) return std::nullopt;
+      continue;
+    }
     char byte = 0;
     const auto got = read(from_.get(), &byte, 1);
     if (got < 0 && errno == EINTR) continue;
@@ -241,6 +310,18 @@ std::string HostProcess::error() const {
   // The child may still write: the size is read once.
   const std::size_t size = std::min<std::uint64_t>(control.error_size, Control::error_bytes);
   return {control.error.data(), size};
+}
+
+std::string HostProcess::take_note() {
+  Control& control = memory_.control();
+  const std::size_t size = std::min<std::size_t>(control.note_size, Control::note_bytes);
+  control.note_size = 0;
+  return {control.note.data(), size};
+}
+
+Stage HostProcess::stage(Command command) const {
+  const auto phase = static_cast<Phase>(memory_.control().phase.load(std::memory_order_relaxed));
+  return {progress(), command == Command::reset || phase == Phase::in_reset};
 }
 
 std::int64_t HostProcess::error_slot() const {

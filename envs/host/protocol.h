@@ -4,6 +4,7 @@
 // it and a pipe from it. Set-up goes through the pipes as messages, a u64 length and as many bytes:
 //
 //   child <- Request: what to make, as named strings
+//   child -> an empty message for each environment of several that is made: each has the time limit for itself
 //   child -> Description: the environment's spec, or why there is none
 //   child <- Layout: where each buffer lies in the memory file, which by now has its final size (sealed: the child
 //            cannot shrink it, so that no read of ours can fault)
@@ -34,17 +35,20 @@
 namespace qanat::envs::host {
 
 inline constexpr std::uint64_t protocol_magic = 0x74736f6874616e71;  // "qnathost" in memory
-inline constexpr std::uint32_t protocol_version = 1;
+inline constexpr std::uint32_t protocol_version = 2;
 inline constexpr std::size_t max_message_bytes = 1 << 20;
 inline constexpr std::uint64_t max_shared_bytes = std::uint64_t{16} << 30;
 // Room for one snapshot or picture. The file is sparse: what is not used costs nothing.
 inline constexpr std::uint64_t scratch_bytes = std::uint64_t{64} << 20;
 
-enum class Command : std::uint32_t { reset = 1, step = 2, snapshot = 3, restore = 4, render = 5 };
+enum class Command : std::uint32_t { reset = 1, step = 2, snapshot = 3, restore = 4, render = 5, close = 6 };
+// What the child is at within a call: a step may begin episodes, and that is timed as a reset.
+enum class Phase : std::uint32_t { in_call = 0, in_reset = 1 };
 
 // The first page of the memory file. Each side writes its own cache lines only.
 struct Control {
   static constexpr std::size_t error_bytes = 3072;
+  static constexpr std::size_t note_bytes = 768;
   // written by Qanat
   alignas(64) std::atomic<std::uint32_t> request;
   std::uint32_t command;
@@ -62,14 +66,18 @@ struct Control {
   std::int32_t height, width;
   std::uint32_t work_ns;                           // what this call took the child, its waking up apart
   std::atomic<std::uint32_t> answered;             // the number again, once the byte is in the pipe
+  std::uint32_t note_size;                         // bytes of UTF-8 in `note`; 0: there is none
   alignas(64) std::atomic<std::int64_t> progress;  // the slot being worked on; -1: none in particular
+  std::atomic<std::uint32_t> phase;                // a Phase
   alignas(64) std::array<char, error_bytes> error;
+  std::array<char, note_bytes> note;  // what is taken although it was not as it should be, said once
 };
 // As python/qanat_env_host/protocol.py has them.
 static_assert(offsetof(Control, some) == 24 && offsetof(Control, think_ns) == 28 && offsetof(Control, rung) == 32 &&
               offsetof(Control, work_ns) == 104 && offsetof(Control, answered) == 108 &&
               offsetof(Control, response) == 64 && offsetof(Control, height) == 96 &&
-              offsetof(Control, progress) == 128 && offsetof(Control, error) == 192);
+              offsetof(Control, note_size) == 112 && offsetof(Control, progress) == 128 &&
+              offsetof(Control, phase) == 136 && offsetof(Control, error) == 192 && offsetof(Control, note) == 3264);
 inline constexpr std::uint64_t control_bytes = 4096;
 static_assert(sizeof(Control) <= control_bytes && std::atomic<std::uint32_t>::is_always_lock_free &&
               std::atomic<std::int64_t>::is_always_lock_free);

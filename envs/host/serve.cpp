@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 
@@ -81,7 +82,7 @@ OwnedSpec owned(const EnvSpec& spec) {
 class Server {
  public:
   Server(EnvHandle env, const SharedMemory& memory, const Layout& layout, const EnvSpec& spec)
-      : env_(std::move(env)), memory_(memory), layout_(layout) {
+      : env_(std::in_place, std::move(env)), memory_(memory), layout_(layout) {
     buffers_.struct_size = sizeof buffers_;
     for (std::size_t i = 0; i < spec.observations.size(); ++i) {
       buffers_.observations[i] = memory.at(layout.observations[i]);
@@ -119,8 +120,14 @@ class Server {
   }
 
  private:
+  static std::int32_t refuse(qanat_env_error& error, const char* what) {
+    std::strncpy(error.message, what, sizeof error.message - 1);
+    return QANAT_ENV_FAILED;
+  }
+
   std::int32_t run(Command command, Control& control, qanat_env_error& error) {
-    const qanat_env_table& table = env_.table();
+    if (!env_) return refuse(error, "a call after the last");
+    const qanat_env_table& table = env_->table();
     auto* scratch = memory_.at<std::uint8_t>(layout_.scratch);
     std::size_t size = 0;
     switch (command) {
@@ -129,26 +136,28 @@ class Server {
         for (std::size_t s = 0; s < layout_.slots; ++s) {
           if (which == nullptr || which[s] != 0) buffers_.resetting[s] = 0;
         }
-        return table.reset(env_.get(), memory_.at<std::uint64_t>(layout_.seeds), which, &buffers_, &error);
+        return table.reset(env_->get(), memory_.at<std::uint64_t>(layout_.seeds), which, &buffers_, &error);
       }
       case Command::step:
         std::fill_n(buffers_.resetting, layout_.slots, std::uint8_t{0});
-        return table.step(env_.get(), memory_.at(layout_.actions), &buffers_, &error);
+        return table.step(env_->get(), memory_.at(layout_.actions), &buffers_, &error);
       case Command::snapshot: {
-        const auto result = table.snapshot(env_.get(), control.slot, scratch, scratch_bytes, &size, &error);
+        const auto result = table.snapshot(env_->get(), control.slot, scratch, scratch_bytes, &size, &error);
         control.result_size = size;
         return result;
       }
       case Command::restore:
-        return table.restore(env_.get(), control.slot, scratch, control.size, &buffers_, &error);
+        return table.restore(env_->get(), control.slot, scratch, control.size, &buffers_, &error);
       case Command::render:
-        return table.render(env_.get(), control.slot, scratch, scratch_bytes, &control.height, &control.width, &error);
+        return table.render(env_->get(), control.slot, scratch, scratch_bytes, &control.height, &control.width, &error);
+      case Command::close:
+        env_.reset();
+        return QANAT_ENV_OK;
     }
-    std::strncpy(error.message, "a call of an unknown kind", sizeof error.message - 1);
-    return QANAT_ENV_FAILED;
+    return refuse(error, "a call of an unknown kind");
   }
 
-  EnvHandle env_;
+  std::optional<EnvHandle> env_;  // empty: closed
   const SharedMemory& memory_;
   const Layout& layout_;
   qanat_env_buffers buffers_{};
@@ -162,6 +171,9 @@ void serve(int memory_file, int from, int to, const Open& open) {
   Description description;
   std::optional<EnvHandle> env;
   EnvSpec spec;
+  if (const auto index = request.find("first_index"); index != request.end()) {
+    setenv("QANAT_ENV_INDEX", index->second.c_str(), 1);
+  }
   try {
     env.emplace(open(request, slots));
     spec = read_spec(env->table(), env->table().spec(env->get()));

@@ -1,6 +1,7 @@
 """Entry point; see the package's docstring."""
 
 import os
+import signal
 import sys
 
 
@@ -16,7 +17,13 @@ def main():
         os.environ.setdefault(name, "1")
     from qanat_env_host.server import serve
 
+    # Who sends SIGTERM to a whole service leaves it to the role what becomes of its environments. What these start
+    # begins with the signal as it should be: a handler, unlike "ignored", is not inherited by other programs.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     memory, source, sink = map(int, sys.argv[1:4])
+    for file in (memory, source, sink):
+        os.set_inheritable(file, False)
     serve(memory, source, sink)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
-from qanat_env_host.backends import SEED_BITS, Vector
+from qanat_env_host.backends import SEED_BITS, Vector, Views
 from qanat_env_host.errors import Unsupported
 
 # What ids of the form ALE/...-v5 say.
@@ -99,7 +99,7 @@ def make(request, slots, kwargs, limit):
 
 class Atari(Vector):
     def __init__(self, name, env, slots, limit, life_loss_ends):
-        super().__init__(name, env, slots, limit, "first")
+        super().__init__(name, env, slots, limit, Views("first"))
         self.life_loss_ends = life_loss_ends
         self.lives = np.zeros(slots, np.int32)
         self.seeds_each = self.resets_some = True

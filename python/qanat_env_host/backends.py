@@ -3,13 +3,18 @@ observation and the next one's first come together wherever the environment allo
 
 import importlib
 import json
+import os
+import traceback
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from qanat_env_host.errors import SlotError, Unsupported
+from qanat_env_host.protocol import IN_CALL, IN_RESET
 from qanat_env_host.spaces import MASK_KEY, Actions, Observations
+from qanat_env_host.values import (five_of, flag_of, flags_of, numbers_of, part, reward_of, row_of, shown,
+                                   two_of)
 
 # Gymnasium and ale-py take seeds of 31 bits in some places.
 SEED_BITS = 0x7FFFFFFF
@@ -23,16 +28,17 @@ class Spec:
         self.max_episode_steps, self.can_render = max_episode_steps, can_render
 
 
-def make(request):
-    """The backend for a request, and how it was set up, field by field."""
-    name, slots = request["id"], int(request["slots"])
-    kwargs = read_kwargs(request["kwargs"])
+def make(request, made):
+    """The backend for a request, and how it was set up, field by field. made: called after each of several."""
+    name, slots, first_index = request["id"], int(request["slots"]), int(request["first_index"])
+    kwargs = arguments_of(request["kwargs"], first_index)
     limit = int(request["max_episode_steps"])
     if name.startswith("ALE/") and request["vectorization"] != "slots":
         from qanat_env_host import atari
 
         return atari.make(request, slots, kwargs, limit)
     spec = find(name)
+    views = Views(request["channels"], [part for part in request["observations"].split("\n") if part])
     wanted = request["vectorization"]
     if wanted == "entry_point" and spec.vector_entry_point is None:
         raise Unsupported(f"env.vectorization is entry_point, but {name} has no vector class of its own")
@@ -44,14 +50,38 @@ def make(request):
     if vector:
         env = gym.make_vec(name, num_envs=slots, vectorization_mode="vector_entry_point", **kwargs)
         known = limit or spec.max_episode_steps or 0
-        backend = Vector(name, env, slots, known, request["channels"])
+        backend = Vector(name, env, slots, known, views)
     else:
-        envs = [gym.make(name, **kwargs) for _ in range(slots)]
-        backend = Slots(name, envs, request["channels"])
+        # Its checker is left out: what it asks for is asked for here, in words that name slot and step.
+        envs = []
+        for index in range(first_index, first_index + slots):
+            own = {"disable_env_checker": True, **kwargs, **arguments_of(request["kwargs"], index)}
+            envs.append(gym.make(name, **own))
+            made()
+        backend = Slots(name, envs, views)
+    if request["channels"] != "auto" and not backend.observations.picture:
+        raise Unsupported(f"env.channels is {request['channels']}, but its observation has shape "
+                          f"{backend.observations.shape}, three dimensions wanted")
     # envs/check.cpp reads the two that say what the slots have of their own.
     return backend, {"gymnasium": gym.__version__, "vectorization": "entry_point" if vector else "slots",
                      "single_slot_resets": backend.resets_some, "single_slot_seeds": backend.seeds_each,
                      **{f"kwargs.{key}": value for key, value in kwargs.items()}}
+
+
+class Views:
+    """How observations are to be read: env.channels and env.observations."""
+
+    def __init__(self, channels="auto", names=()):
+        self.channels, self.names = channels, names
+
+    def of(self, space, sample, batched):
+        return Observations(space, sample, batched, self.channels, self.names)
+
+
+def arguments_of(text, index):
+    """env.kwargs of the instance of that number, which the environment finds in QANAT_ENV_INDEX too."""
+    os.environ["QANAT_ENV_INDEX"] = str(index)
+    return read_kwargs(text.replace("{index}", str(index)))
 
 
 def read_kwargs(text):
@@ -79,7 +109,8 @@ def find(name):
     try:
         return gym.spec(rest)
     except gym.error.Error as error:
-        raise Unsupported(f"env.gymnasium {name}: {error}") from None
+        hint = "" if module else f"; MODULE:{rest} imports the module that registers it first"
+        raise Unsupported(f"env.gymnasium {name}: {error}{hint}") from None
 
 
 def register_minatar(name):
@@ -95,17 +126,38 @@ def register_minatar(name):
 FAILURES = (Exception, SystemExit, KeyboardInterrupt)
 
 
-def first_of(result):
-    if not isinstance(result, tuple) or len(result) != 2:
-        seen = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-        raise TypeError(f"reset() returned {seen}, wanted observation, info")
-    return result
+GYMNASIUM = os.path.dirname(gym.__file__)
 
 
-def checked_flag(name, value):
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"step() returned {name} {value!r} of type {type(value).__name__}, wanted bool")
-    return value
+class Returned:
+    """Remembers what the innermost environment returned: where a wrapper around it cannot read that, its words would
+    name neither the value nor what was wanted."""
+
+    def __init__(self, env):
+        self.result, self.check = None, None
+        base = env.unwrapped
+        try:
+            base.step, base.reset = self.remembering(base.step, five_of), self.remembering(base.reset, two_of)
+        except AttributeError:
+            pass  # it allows no attributes; its wrappers' words must do
+
+    def remembering(self, call, check):
+        def called(*args, **kwargs):
+            self.result, self.check = None, None
+            self.result = call(*args, **kwargs)
+            self.check = check
+            return self.result
+
+        return called
+
+    def explain(self):
+        """Raises when the innermost environment's last result was none."""
+        if self.check is not None:
+            result = self.check(self.result)
+            if self.check is five_of:
+                reward_of(result[1])
+                flag_of("terminated", result[2])
+                flag_of("truncated", result[3])
 
 
 class Slots:
@@ -113,12 +165,13 @@ class Slots:
 
     resets_some = seeds_each = True
 
-    def __init__(self, name, envs, channels):
+    def __init__(self, name, envs, views):
         self.envs = envs
+        self.returned = [Returned(env) for env in envs]
         first = envs[0]
-        sample, info = first_of(first.reset(seed=0))
+        sample, info = two_of(first.reset(seed=0))
         self.actions = Actions(first.action_space)
-        self.observations = Observations(first.observation_space, sample, False, channels)
+        self.observations = views.of(first.observation_space, sample, False)
         has_mask = self.observations.has_mask or MASK_KEY in info
         limit = first.spec.max_episode_steps if first.spec is not None and first.spec.max_episode_steps else 0
         self.spec = Spec(name, self.observations, self.actions, has_mask, limit, first.render_mode == "rgb_array")
@@ -130,11 +183,11 @@ class Slots:
                 continue
             out.progress[0] = slot
             try:
-                observation, info = first_of(env.reset(seed=int(seeds[slot]) & SEED_BITS))
+                observation, info = two_of(env.reset(seed=int(seeds[slot]) & SEED_BITS))
                 self.observations.write(observation, out.observation[slot])
                 self.write_mask(observation, info, out.mask, slot)
             except FAILURES as error:
-                raise SlotError(slot) from error
+                raise SlotError(slot, self.explained(slot, error)) from error
             out.resetting[slot] = 0
         out.progress[0] = -1
 
@@ -145,41 +198,58 @@ class Slots:
         try:
             for slot, env in enumerate(self.envs):
                 progress[0] = slot
-                result = env.step(one(actions[slot]))
-                if not isinstance(result, tuple) or len(result) != 5:
-                    seen = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
-                    raise TypeError(f"step() returned {seen}, wanted observation, reward, terminated, truncated, info")
-                observation, reward, terminated, truncated, info = result
-                out.rewards[slot] = float(reward)
-                out.terminated[slot] = checked_flag("terminated", terminated)
-                out.truncated[slot] = checked_flag("truncated", truncated)
-                if terminated or truncated:
+                observation, reward, terminated, truncated, info = five_of(env.step(one(actions[slot])))
+                out.rewards[slot] = reward_of(reward)
+                out.terminated[slot] = ended = flag_of("terminated", terminated)
+                out.truncated[slot] = cut = flag_of("truncated", truncated)
+                if ended or cut:
                     write(observation, out.final_observation[slot])
                     if has_mask:
                         self.write_mask(observation, info, out.final_mask, slot, final=True)
-                    observation, info = first_of(env.reset())
+                    out.phase[0] = IN_RESET
+                    observation, info = two_of(env.reset())
+                    out.phase[0] = IN_CALL
                 write(observation, observations[slot])
                 if has_mask:
                     self.write_mask(observation, info, out.mask, slot)
         except FAILURES as error:
-            raise SlotError(slot) from error
+            raise SlotError(slot, self.explained(slot, error)) from error
         progress[0] = -1
+
+    def explained(self, slot, error):
+        """What went wrong in the slot: what it returned, where a wrapper could not read that."""
+        place = traceback.extract_tb(error.__traceback__)[-1].filename
+        if place.startswith(GYMNASIUM):
+            try:
+                self.returned[slot].explain()
+            except TypeError as why:
+                return why
+        return error
 
     def write_mask(self, observation, info, out, slot, final=False):
         if not self.has_mask:
             return
-        mask = observation[MASK_KEY] if self.observations.has_mask else info.get(MASK_KEY)
+        if not self.observations.has_mask and not isinstance(info, dict):
+            raise TypeError(f"step() returned info {shown(info)}, wanted a dict")
+        mask = part(observation, (MASK_KEY,)) if self.observations.has_mask else info.get(MASK_KEY)
         out[slot] = checked_mask(mask, self.actions.choices, final)
 
     def render(self, slot):
         return picture_of(self.envs[slot].render())
+
+    def close(self):
+        for env in self.envs:
+            try:
+                env.close()
+            except FAILURES:  # the others shall be closed too
+                traceback.print_exc()
 
 
 def checked_mask(mask, choices, final):
     """0s and 1s [choices]. At an episode's end nothing need be allowed: then everything counts as allowed."""
     if mask is None:
         return np.ones(choices, np.uint8)
-    mask = np.asarray(mask).reshape(-1)
+    mask = numbers_of(mask, "the action mask").reshape(-1)
     if mask.shape != (choices,):
         raise ValueError(f"the action mask has {mask.size} entries, wanted {choices}")
     mask = mask.astype(bool)
@@ -191,10 +261,9 @@ def checked_mask(mask, choices, final):
 
 
 def picture_of(frame):
-    frame = np.ascontiguousarray(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise TypeError(f"render() gave {frame.dtype} {frame.shape}, wanted uint8 [height, width, 3]")
-    return frame
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise TypeError(f"render() gave {shown(frame)}, wanted uint8 [height, width, 3]")
+    return np.ascontiguousarray(frame)
 
 
 class Vector:
@@ -204,7 +273,7 @@ class Vector:
     `resetting`, so that nobody takes it for a step. SAME_STEP: the last observation is in info["final_obs"]. DISABLED:
     ended slots are reset by reset_mask within the same call."""
 
-    def __init__(self, name, env, slots, limit, channels, actions=None):
+    def __init__(self, name, env, slots, limit, views, actions=None):
         if env.num_envs != slots:
             raise Unsupported(f"{name} made {env.num_envs} environments, {slots} wanted")
         self.env, self.slots = env, slots
@@ -214,8 +283,8 @@ class Vector:
         self.seeds_each = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self.resets_some = self.seeds_each or self.mode == AutoresetMode.DISABLED
         self.actions = actions or Actions(env.single_action_space)
-        sample, info = self.first_reset()
-        self.observations = Observations(env.single_observation_space, sample, True, channels)
+        sample, info = two_of(self.first_reset())
+        self.observations = views.of(env.single_observation_space, sample, True)
         self.has_mask = self.observations.has_mask or MASK_KEY in info
         can_render = False
         self.spec = Spec(name, self.observations, self.actions, self.has_mask, limit, can_render)
@@ -233,7 +302,7 @@ class Vector:
             raise Unsupported("its vector class cannot reset single slots; env.vectorization: slots can, or an "
                               "evaluation.max_steps that is not below the environment's own limit")
         options = None if which is None else {"reset_mask": which}
-        observation, info = self.env.reset(seed=self.seed_of(seeds, which), options=options)
+        observation, info = two_of(self.env.reset(seed=self.seed_of(seeds, which), options=options))
         if which is None:
             which = self.all
             self.observations.write(observation, out.observation)
@@ -248,12 +317,10 @@ class Vector:
         out[which] = rows[which]
 
     def step(self, actions, out):
-        observation, rewards, terminated, truncated, info = self.env.step(self.actions.batch(actions))
-        if np.shape(rewards) != (self.slots,):
-            raise TypeError(f"step() gave rewards of shape {np.shape(rewards)}, wanted ({self.slots},)")
-        out.rewards[:] = rewards
-        out.terminated[:] = terminated
-        out.truncated[:] = truncated
+        observation, rewards, terminated, truncated, info = five_of(self.env.step(self.actions.batch(actions)))
+        out.rewards[:] = row_of("rewards", rewards, self.slots)
+        out.terminated[:] = flags_of("terminated", terminated, self.slots)
+        out.truncated[:] = flags_of("truncated", truncated, self.slots)
         done = np.logical_or(terminated, truncated)
         self.observations.write(observation, out.observation)
         if self.mode == AutoresetMode.NEXT_STEP:
@@ -273,7 +340,9 @@ class Vector:
         if self.has_mask:
             self.write_masks(observation, info, done, out.final_mask, done)
         if self.mode == AutoresetMode.DISABLED:
-            fresh, fresh_info = self.env.reset(options={"reset_mask": done.copy()})
+            out.phase[0] = IN_RESET
+            fresh, fresh_info = two_of(self.env.reset(options={"reset_mask": done.copy()}))
+            out.phase[0] = IN_CALL
             self.write_rows(fresh, done, out.observation)
             self.write_masks(fresh, fresh_info, done, out.mask)
 
@@ -286,7 +355,7 @@ class Vector:
             row = take_row(final, slot)
             self.write_one(row, out.final_observation, slot)
             if self.has_mask:
-                mask = row[MASK_KEY] if self.observations.has_mask else take_mask(info.get("final_info"), slot)
+                mask = part(row, (MASK_KEY,)) if self.observations.has_mask else take_mask(info.get("final_info"), slot)
                 out.final_mask[slot] = checked_mask(mask, self.actions.choices, True)
 
     def write_one(self, observation, out, slot):
@@ -297,7 +366,7 @@ class Vector:
         """last: [slots], rows at an episode's end, where nothing need be allowed."""
         if not self.has_mask:
             return
-        masks = observation[MASK_KEY] if self.observations.has_mask else info.get(MASK_KEY)
+        masks = part(observation, (MASK_KEY,)) if self.observations.has_mask else info.get(MASK_KEY)
         for slot in np.flatnonzero(which):
             given = masks is not None and (self.observations.has_mask or info.get("_" + MASK_KEY) is None or
                                            info["_" + MASK_KEY][slot])
@@ -306,6 +375,9 @@ class Vector:
 
     def render(self, slot):
         raise Unsupported("pictures of vector classes are not supported")
+
+    def close(self):
+        self.env.close()
 
 
 def take_row(tree, slot):

@@ -6,8 +6,8 @@ class Unsupported(Exception):
 
 
 class SlotError(Exception):
-    """Wraps what one slot's environment raised (its __cause__)."""
+    """What went wrong in one slot."""
 
-    def __init__(self, slot):
-        super().__init__(f"slot {slot}")
-        self.slot = slot
+    def __init__(self, slot, error):
+        super().__init__(f"slot {slot}: {error!r}")
+        self.slot, self.error = slot, error

@@ -4,10 +4,12 @@ import os
 import struct
 
 MAGIC = 0x74736F6874616E71
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE = 1 << 20
 
-RESET, STEP, SNAPSHOT, RESTORE, RENDER = 1, 2, 3, 4, 5
+RESET, STEP, SNAPSHOT, RESTORE, RENDER, CLOSE = 1, 2, 3, 4, 5, 6
+# What the child is at within a call.
+IN_CALL, IN_RESET = 0, 1
 DTYPES = {"u8": 0, "f32": 3}
 DISCRETE, MULTI_DISCRETE, BOX = 0, 1, 2
 

@@ -19,7 +19,7 @@ def serve(memory_file, source, sink):
     try:
         try:
             request = protocol.decode_request(protocol.receive(source))
-            backend, described = make(request)
+            backend, described = make(request, lambda: protocol.send(sink, b""))
         except protocol.Closed:
             return
         except Unsupported as refusal:
@@ -44,7 +44,8 @@ def serve(memory_file, source, sink):
     os._exit(0)  # environments' own threads and atexit functions may hang; there is nothing left to save
 
 
-def make(request):
+def make(request, made):
+    """made: called after each of several environments."""
     if request["path"]:
         sys.path.insert(1, request["path"])
     # Imported here so that a missing package is told like any other refusal.
@@ -56,10 +57,12 @@ def make(request):
         from qanat_env_host import backends
     except ImportError as error:
         raise Unsupported(f"env.python is {sys.executable}, which has no gymnasium: {error}") from None
-    return backends.make(request)
+    return backends.make(request, made)
 
 
 def answer_calls(backend, shared, source, sink):
+    from qanat_env_host.values import take_note
+
     words, read, write, clock = shared.words, os.read, os.write, time.perf_counter_ns
     actions, seen, usual = shared.actions, 0, 0  # usual: nanoseconds that the other side thinks between two calls
     while True:
@@ -82,10 +85,14 @@ def answer_calls(backend, shared, source, sink):
             words[17] = 0
         except BaseException as error:  # SystemExit of the user's code is an error like any other
             words[17] = 1
-            slot, cause = (error.slot, error.__cause__) if isinstance(error, SlotError) else (-1, error)
+            shared.phase[0] = protocol.IN_CALL
+            slot, cause = (error.slot, error.error) if isinstance(error, SlotError) else (-1, error)
             traceback.print_exception(cause)
             sys.stderr.flush()
             shared.set_error(slot, short(cause))
+        words[28] = 0
+        if (note := take_note()) is not None:
+            shared.set_note(note)
         words[26] = min(clock() - begin, 0xFFFFFFFF)
         words[16] = seen
         write(sink, b"\1")
@@ -95,6 +102,8 @@ def answer_calls(backend, shared, source, sink):
 def call(backend, shared, command):
     if command == protocol.RESET:
         backend.reset(shared.seeds, shared.which.astype(bool) if shared.some else None, shared)
+    elif command == protocol.CLOSE:
+        backend.close()
     elif command == protocol.RENDER:
         shared.set_picture(backend.render(shared.slot))
     else:
@@ -108,5 +117,6 @@ def short(error):
         return str(error)
     what = "".join(traceback.format_exception_only(type(error), error)).strip()
     places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    places = [place for place in places if os.sep + "qanat_env_host" + os.sep not in place] or places
-    return f"{what[:500]} (at {'; called from '.join(place[-110:] for place in reversed(places[-3:]))})"
+    places = [place for place in places if os.sep + "qanat_env_host" + os.sep not in place]
+    at = "; called from ".join(place[-110:] for place in reversed(places[-3:]))
+    return f"{what[:500]} (at {at})" if at else what[:500]

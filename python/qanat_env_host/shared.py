@@ -11,6 +11,9 @@ NUMPY_DTYPES = {"u8": np.uint8, "f32": np.float32}
 ERROR_BYTES = 3072
 ERROR_AT = 192
 PROGRESS_AT = 128
+PHASE_AT = 136
+NOTE_BYTES = 768
+NOTE_AT = ERROR_AT + ERROR_BYTES
 
 
 class Shared:
@@ -48,6 +51,7 @@ class Shared:
         self.observation = view(dtype, observation, n, *spec.shape)
         self.final_observation = view(dtype, final, n, *spec.shape)
         self.progress = view(np.int64, PROGRESS_AT, 1)
+        self.phase = view(np.uint32, PHASE_AT, 1)
         self._scratch, self._total = scratch, total
 
     @property
@@ -63,9 +67,15 @@ class Shared:
         struct.pack_into("<qQ", self.memory, 72, slot, len(data))
         self.memory[ERROR_AT:ERROR_AT + len(data)] = data
 
+    def set_note(self, text):
+        data = text.encode("utf-8", "replace")[:NOTE_BYTES]
+        self.memory[NOTE_AT:NOTE_AT + len(data)] = data
+        self.words[28] = len(data)
+
     def set_picture(self, picture):
         """picture: uint8 [height, width, 3]."""
         if picture.nbytes > self._total - self._scratch:
-            raise ValueError(f"a picture of {picture.nbytes} bytes")
+            raise ValueError(f"render() gave a picture of {picture.nbytes} bytes, at most "
+                             f"{self._total - self._scratch} wanted")
         struct.pack_into("<ii", self.memory, 96, picture.shape[0], picture.shape[1])
         np.frombuffer(self.memory, np.uint8, picture.nbytes, self._scratch)[:] = picture.reshape(-1)

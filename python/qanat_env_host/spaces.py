@@ -3,11 +3,12 @@
 Observations become one array a slot, u8 or f32, since that is what networks read:
 - one Box or MultiBinary keeps its shape; a scalar becomes [1], more than three dimensions become one;
 - bool and uint8 stay bytes; every other number becomes float32 (float64 is rounded, integers are exact below 2^24);
-- a picture (u8, three dimensions) becomes [channels, height, width];
+- a picture (three dimensions) becomes [channels, height, width];
 - Discrete and MultiDiscrete become 0s and a 1 for each number;
 - Dict and Tuple, nested or not: with one part it is that part, else all parts are laid end to end as one float32 [F],
   in the order of the space. A key "action_mask" at the top is the mask and no observation.
-What counts are the arrays that the environment really gives, not what its space declares; they may not change.
+What counts are the arrays that the environment really gives, not what its space declares. Their shapes may not change,
+and their types only where nothing is lost.
 """
 
 import numpy as np
@@ -15,6 +16,7 @@ from gymnasium import spaces
 
 from qanat_env_host.errors import Unsupported
 from qanat_env_host.protocol import BOX, DISCRETE, MULTI_DISCRETE
+from qanat_env_host.values import note, numbers_of, part, path_text
 
 MASK_KEY = "action_mask"
 UNBOUNDED = float("inf")
@@ -34,14 +36,33 @@ def leaves_of(space, path=()):
                       "MultiBinary, or Dict and Tuple of them")
 
 
-def path_text(path):
-    return "".join(f"[{key!r}]" for key in path)
+def readable(space):
+    try:
+        return bool(leaves_of(space, (None,)))
+    except Unsupported:
+        return False
 
 
-def part(value, path):
-    for key in path:
-        value = value[key]
-    return value
+def chosen_leaves(space, names):
+    """leaves_of, of the parts that env.observations names, in its order; of all when it names none."""
+    parts = list(space.spaces) if isinstance(space, spaces.Dict) else []
+    if not names:
+        try:
+            return leaves_of(space)
+        except Unsupported as error:
+            good = [str(key) for key in parts if key != MASK_KEY and readable(space.spaces[key])]
+            if not good:
+                raise
+            raise Unsupported(f"{error}; env.observations: [{', '.join(good)}] takes the parts that can be "
+                              "taken") from None
+    if not isinstance(space, spaces.Dict):
+        raise Unsupported(f"env.observations names {', '.join(names)}, but its observation space is "
+                          f"{type(space).__name__}, a Dict wanted")
+    for name in names:
+        if name not in space.spaces or name == MASK_KEY:
+            raise Unsupported(f"env.observations names {name!r}, its observation space has "
+                              f"{', '.join(str(key) for key in parts if key != MASK_KEY)}")
+    return [leaf for name in names for leaf in leaves_of(space.spaces[name], (name,))]
 
 
 class Leaf:
@@ -49,12 +70,13 @@ class Leaf:
 
     def __init__(self, path, space, sample, batched):
         self.path, self.space, self.batched = path, space, batched
-        array = np.asarray(part(sample, path))
+        array = numbers_of(part(sample, path), f"observation{path_text(path)}")
         self.dtype, self.shape = array.dtype, array.shape
-        if array.dtype.kind not in "biuf":
-            raise Unsupported(f"its observation{path_text(path)} is an array of {array.dtype}, numbers wanted")
+        if array.size == 0:
+            raise Unsupported(f"its observation{path_text(path)} has shape {self.shape}, at least one number wanted")
         self.own_shape = self.shape[1:] if batched else self.shape
         self.one_hot = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
+        self.highest = None  # of what bytes may hold; None where it becomes f32
         if self.one_hot:
             self.counts = np.atleast_1d(np.asarray(getattr(space, "nvec", getattr(space, "n", None)))).reshape(-1)
             self.starts = np.broadcast_to(np.asarray(space.start).reshape(-1), self.counts.shape)
@@ -68,12 +90,31 @@ class Leaf:
 
     def array(self, observation, rows=None):
         """The checked array; `rows`: how many rows a batch has, where it is not that of the sample."""
-        array = np.asarray(part(observation, self.path))
+        array = part(observation, self.path)
+        if not isinstance(array, np.ndarray):
+            array = numbers_of(array, f"observation{path_text(self.path)}")
         wanted = self.shape if rows is None else (*([rows] if self.batched else []), *self.own_shape)
-        if array.dtype != self.dtype or array.shape != wanted:
+        if array.shape != wanted or array.dtype != self.dtype and not self.loses_nothing(array):
             raise TypeError(f"observation{path_text(self.path)} is {array.dtype} {array.shape}, the first one was "
-                            f"{self.dtype} {wanted}")
+                            f"{self.dtype} {wanted}{self.wanted_text()}")
         return array
+
+    def loses_nothing(self, array):
+        """Whether an array of another type than the first one's becomes the same numbers."""
+        if array.dtype.kind not in "biuf":
+            return False
+        if (self.one_hot or self.highest is not None) and array.dtype.kind == "f":
+            return False
+        if self.highest is not None and not (array.min() >= 0 and array.max() <= self.highest):
+            return False
+        kept = "numbers of a choice" if self.one_hot else "f32" if self.highest is None else "bytes"
+        note(f"observation{path_text(self.path)}", f"is {array.dtype}, the first one was {self.dtype}; both become {kept}")
+        return True
+
+    def wanted_text(self):
+        if self.one_hot:
+            return "; whole numbers wanted"
+        return "" if self.highest is None else f"; it is kept in bytes, whole numbers of 0 to {self.highest} wanted"
 
     def flat(self, array):
         """[rows, size] numbers, one row where not batched."""
@@ -91,17 +132,17 @@ class Leaf:
 class Observations:
     """Writes what an environment returned into rows of the shared buffer.
 
-    sample: an observation, of one environment or (batched) of a vector environment."""
+    sample: an observation, of one environment or (batched) of a vector environment. names: see chosen_leaves()."""
 
-    def __init__(self, space, sample, batched, channels="auto"):
-        leaves = leaves_of(space)
+    def __init__(self, space, sample, batched, channels="auto", names=()):
+        leaves = chosen_leaves(space, names)
         if not leaves:
             raise Unsupported("its observation space has no part that holds numbers")
         self.batched = batched
         self.has_mask = isinstance(space, spaces.Dict) and MASK_KEY in space.spaces
         self.leaves = [Leaf(path, leaf, sample, batched) for path, leaf in leaves]
         self.plain = len(self.leaves) == 1 and not self.leaves[0].one_hot
-        self.order = None
+        self.order, self.picture = None, False
         if not self.plain:
             self.dtype, self.shape = "f32", (sum(leaf.size for leaf in self.leaves),)
             self.low, self.high = -UNBOUNDED, UNBOUNDED
@@ -112,7 +153,10 @@ class Observations:
         self.dtype = "u8" if leaf.dtype.kind == "b" or leaf.dtype == np.uint8 else "f32"
         self.shape = leaf.own_shape if 1 <= len(leaf.own_shape) <= 3 else (leaf.size,)
         self._take_bounds(leaf)
-        if self.dtype == "u8" and len(self.shape) == 3 and channels_last(self.shape, channels):
+        if self.dtype == "u8":
+            leaf.highest = 1 if leaf.dtype.kind == "b" else 255
+        self.picture = len(self.shape) == 3
+        if self.picture and channels_last(self.shape, channels):
             self.order = (0, 3, 1, 2) if batched else (2, 0, 1)
             self.shape = (self.shape[2], self.shape[0], self.shape[1])
 
@@ -151,7 +195,7 @@ class Actions:
 
     def __init__(self, space):
         self.space, self.n, self.nvec, self.low, self.high = space, 0, [], [], []
-        self.start = 0
+        self.start, self.whole = 0, False  # whole: values between are rounded
         if isinstance(space, spaces.Discrete):
             self.kind, self.n = DISCRETE, int(space.n)
             self.start = space.start
@@ -161,12 +205,12 @@ class Actions:
         elif isinstance(space, spaces.MultiBinary):
             self.kind, self.nvec = MULTI_DISCRETE, [2] * int(np.prod(space.shape))
         elif isinstance(space, spaces.Box):
-            if not np.issubdtype(space.dtype, np.floating):
-                raise Unsupported(f"its action space is a Box of {space.dtype}, a Box of real numbers wanted")
             self.kind = BOX
             self.low, self.high = space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist()
-            if not np.isfinite(self.low + self.high).all():
-                raise Unsupported(f"its action space {space} has no bounds; a bounded Box wanted")
+            self.whole = not np.issubdtype(space.dtype, np.floating)
+            if not np.isfinite(self.low + self.high).all() or self.whole and max(map(abs, self.low + self.high)) > 2**24:
+                raise Unsupported(f"its action space {space} has no bounds{' within 2^24' if self.whole else ''}; a "
+                                  "bounded Box wanted")
         else:
             raise Unsupported(f"its action space is {type(space).__name__}; wanted Discrete, MultiDiscrete, MultiBinary "
                               "or a bounded Box")
@@ -184,4 +228,4 @@ class Actions:
         """numbers: [slots] or [slots, dims]."""
         if self.kind == DISCRETE:
             return numbers.astype(self.dtype) + self.start if self.start else numbers.astype(self.dtype)
-        return (numbers + self.start).astype(self.dtype)
+        return (np.rint(numbers) if self.whole else numbers + self.start).astype(self.dtype)

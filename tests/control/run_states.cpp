@@ -103,8 +103,13 @@ TEST_CASE("run: it ends in order: actors, then the learner, then the shards, and
   CHECK(supervisor.stop_cause() == "env_steps");
 }
 
-TEST_CASE("run: wall time stops it, the time before a resume included") {
+TEST_CASE("run: wall time is counted from the first env step on, and the time before a resume with it") {
   Running world({.stop_wall_seconds = 100, .wall_before = 90});
+  world.pass(Milliseconds(60'000));  // environments are still being made
+  CHECK(state_of(world) == RunState::running);
+  CHECK(world.head->status().wall_seconds == 90);
+  world.shard.use(1, 0, 0);
+  world.pass(Milliseconds(200));
   world.pass(Milliseconds(9000));
   CHECK(state_of(world) == RunState::running);
   world.pass(Milliseconds(1000));

@@ -1,4 +1,5 @@
 // Python environments: spaces, errors, settings. The environments are those of tests/envs/host/scripted.py.
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
@@ -64,6 +65,13 @@ TEST_CASE("hosted: observations keep their numbers, whatever their space") {
   CHECK(second_row<float>(*check("nested", DType::f32, {6})) == std::vector<float>{7, 0.5F, -0.5F, 0, 1, 0});
   CHECK(second_row<float>(*check("volume", DType::f32, {16})) == std::vector<float>(16, 1));
   CHECK_THROWS_WITH(shapes("text"), Contains("observation space at ['words'] is Text"));
+  // Pictures of real numbers are pictures too.
+  const auto real = second_row<float>(*check("real picture", DType::f32, {3, 4, 5}));
+  CHECK(real[0] == 0);
+  CHECK(real[20] == 1.0F / 60);
+  CHECK(real[1] == 3.0F / 60);
+  CHECK_THROWS_WITH(shapes("double", "discrete", "last"),
+                    Contains("env.channels is last, but its observation has shape (2,), three dimensions wanted"));
 }
 
 TEST_CASE("hosted: actions of every kind are numbered through and arrive as the space wants them") {
@@ -86,6 +94,8 @@ TEST_CASE("hosted: actions of every kind are numbered through and arrive as the 
   CHECK(rewards("binary", 4) == std::vector<float>{0, 1, 1, 2});
   // Bins -1, 0, 1 and 0, 2, 4.
   CHECK(rewards("box", 9) == std::vector<float>{-1, 1, 3, 0, 2, 4, 1, 3, 5});
+  // Bins 0, 1.5, 3 of whole numbers.
+  CHECK(rewards("whole box", 3) == std::vector<float>{0, 2, 3});
   CHECK_THROWS_WITH(shapes("double", "unbounded"), Contains("no bounds"));
   CHECK_THROWS_WITH(shapes("double", "tuple"), Contains("action space is Tuple"));
   CHECK_THROWS_WITH(shapes("double", "many"), Contains("2 numbers") && Contains("more than 4096"));
@@ -118,9 +128,80 @@ TEST_CASE("hosted: what goes wrong in an environment names place, seed, step, ac
   CHECK_THAT(error_of("Script-v0", "flag"), place && Contains("terminated None of type NoneType, wanted bool"));
   CHECK_THAT(error_of("Script-v0", "nan"), place && Contains("not finite, the first at index 1 of 3"));
   CHECK_THAT(error_of("Script-v0", "nan_reward"), place && Contains("reward is nan"));
-  CHECK_THAT(error_of("Script-v0", "dtype"), place && Contains("float64 (3,), the first one was float32 (3,)"));
   CHECK_THAT(error_of("Script-v0", "shape"), place && Contains("float32 (2,)"));
   CHECK_THAT(error_of("ScriptVector-v0", "raise"), Contains("ValueError: scripted failure"));
+}
+
+TEST_CASE("hosted: env.observations takes parts of a Dict, and an error says so where a part cannot be taken") {
+  if (test_python() == nullptr) return;
+  CHECK_THROWS_WITH(shapes("mission"), Contains("['words'] is Text") && Contains("env.observations: [image, way]"));
+  const auto with = [](const std::vector<std::string>& parts, const std::string& kind = "mission") {
+    auto config = scripted("Shapes-v0", R"({"observation": ")" + kind + "\"}");
+    config.observations = parts;
+    auto env = make(config, 2);
+    const std::vector<std::uint64_t> seeds = {1, 2};
+    env->reset(seeds);
+    return env;
+  };
+  const auto image = with({"image"});
+  CHECK(image->spec().observations[0].tensor.shape == Shape{3, 4, 5});
+  CHECK(second_row<std::uint8_t>(*image)[20] == 1);
+  const auto both = with({"image", "way"});
+  CHECK(both->spec().observations[0].tensor.shape == Shape{64});
+  const auto row = second_row<float>(*both);
+  CHECK(row[59] == 59);
+  CHECK(row[62] == 1);
+  CHECK_THROWS_WITH(with({"picture"}), Contains("env.observations names 'picture'") && Contains("image, way, words"));
+  CHECK_THROWS_WITH(with({"image"}, "double"), Contains("observation space is Box, a Dict wanted"));
+}
+
+TEST_CASE("hosted: types that drift without a loss are taken with one warning, others are refused by name") {
+  if (test_python() == nullptr) return;
+  const auto said = [](const std::string& what) {
+    std::string words;
+    try {
+      const auto env = make(scripted("Drift-v0", R"({"what": ")" + what + "\"}"), 2);
+      const std::vector<std::uint64_t> seeds = {5, 6};
+      env->reset(seeds);
+      const std::vector<std::int32_t> actions = {1, 1};
+      for (int i = 0; i < 3; ++i) env->step(actions);
+      for (const auto& line : env->take_events()) words += line + '\n';
+    } catch (const Error& error) {
+      words = text("refused: ", error.what());
+    }
+    INFO(what << ": " << words);
+    CHECK(std::count(words.begin(), words.end(), '\n') <= 1);
+    return words;
+  };
+  const auto warned = [&](const std::string& what, const std::string& wanted) {
+    CHECK_THAT(said(what), Catch::Matchers::StartsWith("environment scripted:Drift-v0: ") && Contains(wanted));
+  };
+  warned("double", "observation is float64, the first one was float32; both become f32");
+  warned("list", "observation is float64, the first one was int64; both become f32");
+  warned("int", "observation is int32, the first one was int64; both become numbers of a choice");
+  warned("wide", "observation is int64, the first one was uint8; both become bytes");
+  warned("0-d flag", "terminated is array(True) of type ndarray, taken as True");
+  warned("1 flag", "terminated is 1 of type int, taken as True");
+  warned("one reward", "reward is an array of float64 (1,), its one number is taken");
+  const auto refused = [&](const std::string& what, const std::string& wanted) {
+    CHECK_THAT(said(what),
+               Catch::Matchers::StartsWith("refused: environment scripted:Drift-v0, slot 0 (seed 5), step 1 of "
+                                           "its episode, action 1: step failed: ") &&
+                   Contains(wanted));
+  };
+  refused("too wide", "observation is int64 (2, 2), the first one was uint8 (2, 2); it is kept in bytes, whole");
+  refused("real bytes", "observation is float32 (2, 2), the first one was uint8");
+  refused("real choice", "observation is float64 (), the first one was int64 (); whole numbers wanted");
+  refused("2 flag", "terminated 2 of type int, wanted bool");
+  refused("vector reward", "step() returned reward an array of float64 (2,), wanted one number");
+  refused("list reward", "step() returned reward a list of 2, wanted one number");
+  refused("no reward", "step() returned reward None of type NoneType, wanted one number");
+  refused("no observation", "observation is None of type NoneType, numbers wanted");
+  refused("ragged", "observation is a list of 2, which makes no array; numbers of one shape wanted");
+  refused("part", "observation is a dict of 1 with 'a', wanted a part 'b'");
+  refused("four", "step() returned 4 values, wanted observation, reward, terminated, truncated, info");
+  CHECK_THAT(said("empty"), Contains("its observation has shape (0,), at least one number wanted"));
+  CHECK_THAT(said("no info"), Contains("reset() returned info None of type NoneType, wanted a dict"));
 }
 
 TEST_CASE("hosted: settings that cannot be are refused before anything runs") {
@@ -152,6 +233,11 @@ TEST_CASE("hosted: settings that cannot be are refused before anything runs") {
   CHECK_THAT(refused(config), Contains("env.kwargs instead"));
   if (test_python() == nullptr) return;
   CHECK_THAT(refused(scripted("Nothing-v0")), Contains("Nothing"));
+  auto plain = scripted("Nothing-v0");
+  plain.gymnasium = "Nothing-v0";
+  CHECK_THAT(refused(plain), Contains("MODULE:Nothing-v0 imports the module that registers it first"));
+  CHECK_THAT(refused({.id = "catch", .kwargs = "{}"}), Contains("env.kwargs is for env.gymnasium"));
+  CHECK_THAT(refused({.id = "catch", .channels = "last"}), Contains("env.channels is for env.gymnasium"));
   CHECK_THAT(refused(scripted("Script-v0", "[1]")), Contains("JSON object wanted"));
   CHECK_THAT(refused(scripted("Script-v0", R"({"no_such": 1})")), Contains("no_such"));
   CHECK_THAT(refused(scripted("Script-v0", R"({"form": "old"})")),

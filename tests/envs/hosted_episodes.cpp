@@ -236,8 +236,8 @@ TEST_CASE("hosted episodes: a process that crashes, hangs or is stopped costs it
     CHECK_THAT(events[0], Contains("slot 1 (seed 6)") && Contains("last action 1") && Contains("scripted:Script-v0"));
     CHECK_THAT(events[0], Contains(what == "crash"  ? "exit code 3"
                                    : what == "kill" ? "signal 9"
-                                   : what == "hang" ? "longer than 2 s; it was running"
-                                                    : "longer than 2 s; it was stopped"));
+                                   : what == "hang" ? "longer than 2 s (env.step_timeout_seconds); it was running"
+                                                    : "longer than 2 s (env.step_timeout_seconds); it was stopped"));
     CHECK(env->take_events().empty());
     CHECK(record(*env, 3)[1][2].end == terminated);
   }

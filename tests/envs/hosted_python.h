@@ -12,6 +12,9 @@
 
 namespace qanat::envs {
 
+// The tests' own server stands for qanat where hosted environments start it.
+inline const bool program_is_named = setenv("QANAT_PROGRAM", QANAT_TEST_SERVER, 1) == 0;
+
 // The Python that has gymnasium; nullptr (with a warning) where there is none.
 inline const char* test_python() {
   const char* python = std::getenv("QANAT_TEST_PYTHON");

@@ -9,15 +9,22 @@ from support import ENDLESS, check, check_in, until
 PYTHON = os.environ.get("QANAT_TEST_PYTHON")
 
 
+def parent_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 def hosts_of(place, role):
-    """pids of the Python hosts that a role's processes started."""
-    parents = {pid for pid, command in place.living().items() if role in command}
+    """pids of the Python hosts of a role's processes: between each and its role is a keeper (`env keep`)."""
+    living = place.living()
+    roles = {pid for pid, command in living.items() if role in command}
+    hosts = [pid for pid, command in living.items() if "keep" not in command and any("qanat_env_host" in part for part in command)]
     found = []
-    for pid, command in place.living().items():
-        if any("qanat_env_host" in part for part in command):
-            stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            if int(stat[1]) in parents:
+    for pid in hosts:
+        try:
+            if parent_of(parent_of(pid)) in roles:
                 found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
     return sorted(found)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 way, memory, source, sink = sys.argv[1], *map(int, sys.argv[2:5])
-MAGIC, VERSION, SLOTS = 0x74736F6874616E71, 1, 2
+MAGIC, VERSION, SLOTS = 0x74736F6874616E71, 2, 2
 
 
 def read(size):

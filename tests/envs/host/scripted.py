@@ -10,7 +10,9 @@ there already nothing happens, so that a restarted process does not repeat it. f
 """
 
 import os
+import pathlib
 import signal
+import subprocess
 import time
 
 import gymnasium as gym
@@ -116,6 +118,12 @@ class Shapes(gym.Env):
 
     OBSERVATIONS = {
         "picture": (spaces.Box(0, 255, (4, 5, 3), np.uint8), lambda: np.arange(60, dtype=np.uint8).reshape(4, 5, 3)),
+        "real picture": (spaces.Box(0, 1, (4, 5, 3)), lambda: np.arange(60, dtype=np.float32).reshape(4, 5, 3) / 60),
+        "mission": (
+            spaces.Dict({"words": spaces.Text(5), "way": spaces.Discrete(4),
+                         "image": spaces.Box(0, 255, (4, 5, 3), np.uint8)}),
+            lambda: {"words": "x", "way": 2, "image": np.arange(60, dtype=np.uint8).reshape(4, 5, 3)},
+        ),
         "bool": (spaces.Box(0, 1, (2, 2), bool), lambda: np.array([[True, False], [False, True]])),
         "double": (spaces.Box(-1, 1, (2,), np.float64), lambda: np.array([0.25, -0.1])),
         "lie": (spaces.Box(0, 255, (3,), np.uint8), lambda: np.array([1, 300, 2], np.int64)),
@@ -135,6 +143,7 @@ class Shapes(gym.Env):
         "multi": spaces.MultiDiscrete([2, 3]),
         "binary": spaces.MultiBinary(2),
         "box": spaces.Box(np.array([-1, 0], np.float32), np.array([1, 4], np.float32)),
+        "whole box": spaces.Box(0, 3, (1,), np.int64),
         "unbounded": spaces.Box(-np.inf, np.inf, (1,)),
         "many": spaces.MultiDiscrete([100, 100]),
         "tuple": spaces.Tuple((spaces.Discrete(2),)),
@@ -153,6 +162,102 @@ class Shapes(gym.Env):
         return self.give(), np.sum(action), False, False, {}
 
 
+class Drift(gym.Env):
+    """What step() returns differs from what reset() did, as `what` says."""
+
+    PICTURE = spaces.Box(0, 255, (2, 2), np.uint8)
+    VECTOR = spaces.Box(-9, 9, (2,), np.float32)
+    # space, first observation, later ones, reward, terminated, info
+    WAYS = {
+        "double": (VECTOR, np.array([1, 2], np.float32), np.array([1, 2], np.float64), 1.0, False, {}),
+        "list": (VECTOR, [1, 2], [1.5, 2.5], 1.0, False, {}),
+        "int": (spaces.Discrete(3), np.int64(1), np.int32(2), 1.0, False, {}),
+        "wide": (PICTURE, np.full((2, 2), 7, np.uint8), np.full((2, 2), 200, np.int64), 1.0, False, {}),
+        "too wide": (PICTURE, np.full((2, 2), 7, np.uint8), np.full((2, 2), 256, np.int64), 1.0, False, {}),
+        "real bytes": (PICTURE, np.full((2, 2), 7, np.uint8), np.full((2, 2), 0.5, np.float32), 1.0, False, {}),
+        "real choice": (spaces.Discrete(3), np.int64(1), np.float64(1), 1.0, False, {}),
+        "0-d flag": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), 1.0, np.array(True), {}),
+        "1 flag": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), 1.0, 1, {}),
+        "2 flag": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), 1.0, 2, {}),
+        "one reward": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), np.array([1.5]), False, {}),
+        "vector reward": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), np.array([1.5, 2]), False, {}),
+        "list reward": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), [1, 2], False, {}),
+        "no reward": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), None, False, {}),
+        "no observation": (VECTOR, np.zeros(2, np.float32), None, 1.0, False, {}),
+        "ragged": (VECTOR, np.zeros(2, np.float32), [[1], [1, 2]], 1.0, False, {}),
+        "empty": (spaces.Box(-9, 9, (0,), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), 1.0, False, {}),
+        "no info": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), 1.0, False, None),
+        "part": (spaces.Dict({"a": VECTOR, "b": VECTOR}), {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)},
+                 {"a": np.zeros(2, np.float32)}, 1.0, False, {}),
+        "four": (VECTOR, np.zeros(2, np.float32), np.zeros(2, np.float32), 1.0, False, {}),
+    }
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, what):
+        self.what = what
+        self.observation_space, self.first, *self.rest = self.WAYS[what]
+
+    def reset(self, *, seed=None, options=None):
+        return self.first, self.rest[-1]
+
+    def step(self, action):
+        observation, reward, terminated, info = self.rest
+        if self.what == "four":
+            return observation, reward, terminated, info
+        return observation, reward, terminated, False, info
+
+
+class Slow(gym.Env):
+    """Takes its time for each making, reset and step; every step ends an episode."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(2)
+
+    def __init__(self, make_seconds=0, reset_seconds=0, step_seconds=0):
+        time.sleep(make_seconds)
+        self.reset_seconds, self.step_seconds, self.first = reset_seconds, step_seconds, True
+
+    def reset(self, *, seed=None, options=None):
+        if not self.first:  # the host's own, to see what it gives
+            time.sleep(self.reset_seconds)
+        self.first = False
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        time.sleep(self.step_seconds)
+        return np.zeros(1, np.float32), 0.0, True, False, {}
+
+
+class Family(gym.Env):
+    """Starts a process in a session of its own, and one that terminate() must end; `folder` gets their numbers and
+    tells that close() was called."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(2)
+
+    def __init__(self, folder, index, close_seconds=0):
+        self.folder, self.close_seconds = pathlib.Path(folder), close_seconds
+        child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+        grandchild = subprocess.run(["setsid", "sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, text=True)
+        (self.folder / f"pids-{index}").write_text(f"{child.pid} {grandchild.stdout.strip()}")
+        (self.folder / f"index-{index}").write_text(os.environ["QANAT_ENV_INDEX"])
+        one = subprocess.Popen(["sleep", "300"])
+        one.terminate()
+        one.wait()
+        self.index = index
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def close(self):
+        time.sleep(self.close_seconds)
+        (self.folder / f"closed-{self.index}").touch()
+
+
+gym.register("Drift-v0", entry_point=Drift, max_episode_steps=50)
+gym.register("Slow-v0", entry_point=Slow)
+gym.register("Family-v0", entry_point=Family)
 gym.register("Script-v0", entry_point=Script, disable_env_checker=True)
 gym.register("ScriptVector-v0", vector_entry_point=script_vector)
 gym.register("Whole-v0", vector_entry_point=Whole)

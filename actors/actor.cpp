@@ -58,6 +58,7 @@ Actor::Actor(wire::Context& context, const Clock& clock, Logger& log, ActorOptio
       member_(context, clock,
               [&] {
                 options_.member.schema = {schema_};
+                options_.member.chunk_steps = static_cast<std::uint64_t>(options_.actors.chunk_steps);
                 return options_.member;
               }()),
       weights_(context, clock, text("actor-", options_.member.incarnation)),

@@ -9,23 +9,44 @@ namespace qanat::actors {
 namespace {
 
 constexpr int longest_patience = 16;  // times resend_after
-constexpr int most_tries = 3;         // to bring a chunk that the shard says is missing
 
 }  // namespace
 
 ShardLink::ShardLink(wire::Context& context, const Clock& clock, ShardLinkOptions options)
     : context_(context), clock_(clock), options_(std::move(options)), patience_(options_.resend_after) {
-  socket_.emplace(context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = options_.identity});
+  open();
+}
+
+void ShardLink::open() {
+  socket_.emplace(context_, wire::SocketKind::dealer,
+                  wire::SocketOptions{.identity = options_.identity, .watched = true});
   socket_->connect(options_.address);
+  connections_ = 0;
 }
 
 void ShardLink::reopen(const std::string& address) {
   if (address == options_.address) return;
   options_.address = address;
   closed_ += socket_->traffic();
-  socket_.emplace(context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = options_.identity});
-  socket_->connect(address);
+  open();
   resend_all();
+}
+
+void ShardLink::resend_all() {
+  unsent_ = 0;
+  if (ever_sent_ > 0) resent_ = clock_.now();
+}
+
+// What was under way on a connection that broke is lost.
+void ShardLink::watch_connection() {
+  const auto connections = socket_->connections();
+  if (connections == connections_) return;
+  if (connections_ > 0) {
+    resend_all();
+    patience_ = options_.resend_after;
+    resend_at_ = clock_.now() + patience_;
+  }
+  connections_ = connections;
 }
 
 void ShardLink::queue(wire::Insert insert, std::vector<wire::Frame> parts) {
@@ -47,7 +68,7 @@ bool ShardLink::step(std::uint64_t epoch, Events& events) {
     epoch_ = epoch;
     resend_all();
   }
-  const auto acked_before = events.acked.size();
+  watch_connection();
   bool any = false;
   while (auto message = socket_->receive()) {
     any = true;
@@ -61,9 +82,9 @@ bool ShardLink::step(std::uint64_t epoch, Events& events) {
   }
   if (any) pop_settled();
   const auto now = clock_.now();
-  if (events.acked.size() > acked_before) {
+  if (any) {
     patience_ = options_.resend_after;
-    resend_at_ = now + patience_;
+    resend_at_ = std::max(now, resent_) + patience_;
   } else if (!batches_.empty() && now >= resend_at_) {
     patience_ = std::min<Nanoseconds>(patience_ * 2, options_.resend_after * longest_patience);
     resend_at_ = now + patience_;
@@ -104,22 +125,12 @@ void ShardLink::take_in(const wire::StreamAck& ack, Events& events) {
 }
 
 // A message lost with a connection leaves a gap: the shard refuses what came after it, and everything is sent again.
-// When what it wants is the only chunk in flight, it is that chunk or the stream itself that the shard will not have.
-// With later ones in flight the answer does not say which of them it is about, and after a pause of either side it may
-// be one of before the resend, however late: only a chunk still wanted after several resends counts as refused.
+// Refusals of a time soon after that are of what was on its way before. Only when the shard refuses the very chunk that
+// it wants next, it is that chunk or the stream itself that it will not have.
 void ShardLink::refuse(const wire::StreamAck& ack, Stream& stream, Events& events) {
-  const auto now = clock_.now();
-  const bool gap = ack.next_sequence == stream.acked && stream.queued > ack.next_sequence + 1;
-  if (gap && stream.missing != ack.next_sequence) {
-    stream.missing = ack.next_sequence;
-    stream.tries = 0;
-  } else if (stream.missing && now - stream.missing_since < options_.resend_after) {
-    return;  // of the same gap
-  }
-  if (gap && stream.tries < most_tries) {
-    ++stream.tries;
-    stream.missing_since = now;
-    resend_all();
+  if (ack.next_sequence != stream.acked) return;  // the shard has got further since
+  if (ack.sequence != ack.next_sequence) {
+    if (clock_.now() - resent_ >= options_.resend_after) resend_all();
     return;
   }
   Refusal refusal;

@@ -1,9 +1,9 @@
 // The actor's connection to one replay shard: chunks go out in order, stay here until acknowledged, and go out again.
 //
-// Sent again are all unacknowledged chunks, in order, when nothing was acknowledged for `resend_after` (doubling up to
-// sixteen times that: a shard may hold inserts back to keep the replay ratio), when the connection is opened anew or
-// the epoch changes, and at once when the shard says that one is missing. The shard takes repeats without effect. Never
-// blocks. One thread. Owns its socket and the bytes in flight.
+// Sent again are all unacknowledged chunks, in order, when nothing was heard for `resend_after` (doubling up to sixteen
+// times that: a shard may hold inserts back to keep the replay ratio), when the connection is made anew, by us or by
+// the network, when the epoch changes, and at once when the shard says that one is missing. The shard takes repeats
+// without effect. Never blocks. One thread. Owns its socket and the bytes in flight.
 #pragma once
 
 #include <cstdint>
@@ -71,16 +71,15 @@ class ShardLink {
     std::uint64_t acked = 0;  // the next sequence number the shard wants
     std::uint64_t queued = 0;
     bool refused = false;
-    std::optional<std::uint64_t> missing;  // what the shard said was missing when later ones came
-    int tries = 0;                         // to bring it
-    Nanoseconds missing_since{0};
   };
 
   void take_in(const wire::StreamAck& ack, Events& events);
   void refuse(const wire::StreamAck& ack, Stream& stream, Events& events);
+  void open();
+  void watch_connection();
   void pop_settled();
   void send_due();
-  void resend_all() { unsent_ = 0; }
+  void resend_all();
 
   wire::Context& context_;
   const Clock& clock_;
@@ -93,8 +92,10 @@ class ShardLink {
   std::size_t ever_sent_ = 0;           // batches before this one were handed to it at least once
   std::optional<std::uint64_t> epoch_;  // none before the first step(): nothing is sent yet
   std::uint64_t resends_ = 0;
+  std::uint64_t connections_ = 0;  // of socket_, seen so far
   Nanoseconds patience_;
   Nanoseconds resend_at_{0};
+  Nanoseconds resent_{Nanoseconds::min() / 2};  // when all was last sent again
 };
 
 // Env steps among the rows of a batch's chunk number `index`: all but last observations.

@@ -249,13 +249,21 @@ void exit_on_signals(int interrupted, int terminated) {
   for (const int number : requests_to_end) handle_unless_ignored(number, on_signal_exit);
 }
 
+control::LedgerOptions ledger_options(const RunConfig& config) {
+  control::LedgerOptions options;
+  options.ratio = config.replay.ratio;
+  options.min_size = static_cast<std::uint64_t>(config.replay.min_size);
+  options.window = config.ratio_window();
+  options.batch = static_cast<std::uint64_t>(config.learner.batch);
+  options.chunk = static_cast<std::uint64_t>(config.actors.chunk_steps);
+  return options;
+}
+
 control::HeadOptions head_options(const RunConfig& config, const std::string& run_dir) {
   control::HeadOptions options;
   options.run_name = config.name;
   options.run_dir = run_dir;
-  options.ledger.ratio = config.replay.ratio;
-  options.ledger.min_size = static_cast<std::uint64_t>(config.replay.min_size);
-  options.ledger.window = config.ratio_window();
+  options.ledger = ledger_options(config);
   options.expected_shards = config.replay.shards;
   options.stop_env_steps = static_cast<std::uint64_t>(config.stop.env_steps);
   options.stop_wall_seconds = config.stop.wall_seconds;
@@ -286,6 +294,7 @@ std::unique_ptr<replay::ShardServer> make_replay(Parts parts) {
   options.member = parts.member;
   options.bind = parts.bind;
   options.replay = parts.config.replay;
+  options.ledger = ledger_options(parts.config);
   options.stack = static_cast<std::uint32_t>(parts.config.agent.stack);
   options.n_step = static_cast<std::uint32_t>(parts.config.agent.n_step);
   options.discounted_return = parts.config.agent.normalize_rewards;

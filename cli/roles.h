@@ -82,6 +82,7 @@ struct Parts {
 [[nodiscard]] std::unique_ptr<replay::ShardServer> make_replay(Parts parts);
 [[nodiscard]] std::unique_ptr<actors::Actor> make_actor(Parts parts);
 [[nodiscard]] std::unique_ptr<actors::Evaluator> make_evaluator(Parts parts);
+[[nodiscard]] control::LedgerOptions ledger_options(const RunConfig& config);
 [[nodiscard]] control::HeadOptions head_options(const RunConfig& config, const std::string& run_dir);
 
 // Seed of the run as the roles take it.

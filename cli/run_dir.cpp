@@ -78,6 +78,10 @@ void check_flags(const TrainOptions& options, const RunConfig& config) {
     throw ConfigError(
         "--from-scratch is for --resume: what to do when there is no checkpoint; a new run needs neither");
   }
+  if (options.lockstep && config.stop.env_steps > 0) {
+    throw ConfigError(text("stop.env_steps is ", config.stop.env_steps,
+                           ", but a lockstep run ends at stop.updates alone; set it to 0"));
+  }
   if (options.resume && !options.init_from.empty()) {
     throw ConfigError(
         "--init-from is for a new run: a resumed one goes on with its own weights; leave one of the two out");

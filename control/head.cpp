@@ -29,6 +29,8 @@ constexpr Seconds draining_silence{6};
 constexpr std::size_t messages_at_once = 4096;
 // Updates are done many times a second as a rule; what is computed for the supervisor only when they are not.
 constexpr Milliseconds worth_saying{500};
+// As actors.chunk_steps.
+constexpr std::uint64_t most_chunk_steps = 65536;
 
 // Metrics of several members of one role become one: shares and means are averaged, the rest is added up.
 bool is_averaged(std::string_view name) { return name.ends_with("_share") || name.ends_with("_mean"); }
@@ -59,7 +61,10 @@ Head::Head(wire::Context& context, const Clock& clock, Logger& log, HeadOptions 
       options_(std::move(options)),
       on_metrics_(std::move(on_metrics)),
       socket_(context, wire::SocketKind::router, {.identity = {}, .linger = farewell}),
-      ledger_(options_.ledger),
+      ledger_([&] {
+        options_.ledger.stop = options_.stop_env_steps;
+        return options_.ledger;
+      }()),
       places_(options_.supervisor),
       saver_(options_.run_dir),
       epoch_(options_.epoch),
@@ -212,6 +217,10 @@ std::string Head::objection(const wire::Join& join) const {
       return text("its environment is ", join.schema.front().describe(), "; this run's is ", schema_->describe());
     }
   }
+  if (join.chunk_steps > most_chunk_steps) {
+    return text("its chunks have ", join.chunk_steps, " steps, wanted at most ", most_chunk_steps);
+  }
+  if (const auto why = never_granted(options_.ledger, join.chunk_steps); !why.empty()) return why;
   if (state_ >= RunState::closing && join.role != wire::Role::supervisor) {
     return text("the run is ", wire::name_of(state_), " (", stop_cause_, ")");
   }
@@ -279,6 +288,7 @@ void Head::on_join(const wire::Incoming& message) {
     for (auto& address : endpoint.addresses) address = seen_from_outside(address, message.address);
   }
   ++directory_version_;
+  ledger_.expect_chunk(join.chunk_steps);
   if (join.role == wire::Role::replay) ledger_.join(join.incarnation, Ledger::Side::insert);
   if (join.role == wire::Role::learner) ledger_.join(join.incarnation, Ledger::Side::draw);
 
@@ -410,14 +420,15 @@ void Head::advance() {
     case RunState::running:
       if (!first_step_ && ledger_.inserted_total() > steps_before_) first_step_ = clock_.now();
       if (options_.stop_env_steps > 0 && ledger_.inserted_total() >= options_.stop_env_steps) {
-        request_stop("env_steps");
+        request_stop(std::string(stop_by_env_steps));
       } else if (options_.stop_wall_seconds > 0 && wall_seconds() >= options_.stop_wall_seconds) {
         request_stop("wall_seconds");
       }
       break;
     case RunState::draining:
       // What is under way must be able to finish; but not before the actors have heard that they should stop.
-      if (clock_.now() - entered_ > release_after) ledger_.release();
+      // At the stop's env steps there is nothing more to finish.
+      if (stop_cause_ != stop_by_env_steps && clock_.now() - entered_ > release_after) ledger_.release();
       if (actors_draining() == 0 || overdue) enter(RunState::closing, overdue ? "some actors did not leave" : "");
       break;
     case RunState::closing:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 
@@ -15,6 +16,15 @@ constexpr double least_steps = 2048;
 constexpr double unlimited = 1e15;  // steps at once; far below 2^53, so exact in doubles
 
 }  // namespace
+
+// The learner stops short of the window's lower end by less than a batch.
+std::string never_granted(const LedgerOptions& options, std::uint64_t steps) {
+  const double sum = options.ratio * static_cast<double>(steps) + static_cast<double>(options.batch);
+  if (options.ratio == 0 || sum <= options.window) return {};
+  return text("a chunk of ", steps,
+              " steps could wait for ever: replay.ratio * steps + learner.batch = ", options.ratio, " * ", steps, " + ",
+              options.batch, " = ", sum, " trained steps, and the ratio's window is ", options.window);
+}
 
 Ledger::Ledger(LedgerOptions options) : options_(options) {
   if (!(options_.ratio >= 0) || std::isinf(options_.ratio)) {
@@ -90,6 +100,19 @@ double Ledger::room(Side side) const {
   return options_.window / 2 + balance() - static_cast<double>(leased(side));
 }
 
+// What a shard has and does not use could keep the others from the stop, so until it is reached each may have a chunk,
+// and nobody much more in the end: of the steps that are left, all may have a quarter.
+std::uint64_t Ledger::before_stop(const Member& entry) const {
+  if (options_.stop == 0 || released_ || entry.side == Side::draw) return std::numeric_limits<std::uint64_t>::max();
+  const auto inserted = inserted_total();
+  if (inserted >= options_.stop) return 0;
+  std::uint64_t inserting = 0;
+  for (const auto& [id, member] : members_) inserting += member.side == Side::insert && member.present ? 1 : 0;
+  const auto most = std::max(options_.chunk, (options_.stop - inserted) / (4 * std::max<std::uint64_t>(1, inserting)));
+  const auto unused = entry.granted - entry.used;
+  return unused < most ? most - unused : 0;
+}
+
 std::vector<Ledger::Grant> Ledger::grants() {
   std::vector<Grant> out;
   for (const auto side : {Side::insert, Side::draw}) {
@@ -110,7 +133,10 @@ std::vector<Ledger::Grant> Ledger::grants() {
       const double all = std::floor(room(side) + 1e-6);
       if (all < wanted) continue;
       const double share = std::floor(room(side) / static_cast<double>(asking.size() - i) + 1e-6);
-      entry.granted += std::min(ask, static_cast<std::uint64_t>(std::min(std::max(share, wanted), unlimited)));
+      const auto least_or_share = static_cast<std::uint64_t>(std::min(std::max(share, wanted), unlimited));
+      const auto granted = std::min({ask, least_or_share, before_stop(entry)});
+      if (granted == 0) continue;
+      entry.granted += granted;
       out.push_back({asking[i], entry.granted});
       served = asking[i];
     }

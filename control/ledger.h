@@ -14,14 +14,19 @@
 // Pure arithmetic: no clock, no sockets. One owner.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/bytes.h"
 
 namespace qanat::control {
+
+// The cause of a stop at stop.env_steps: from then on no more experience is taken.
+inline constexpr std::string_view stop_by_env_steps = "env_steps";
 
 struct LedgerOptions {
   double ratio = 1;            // trained steps per inserted step; 0: both sides run free
@@ -29,7 +34,15 @@ struct LedgerOptions {
   // Width of the balance's range, trained steps: [-window/2, window/2]. At least 2 * max(1, ratio), so that a step
   // on either side fits; no deadlock from batch * prefetch + ratio * chunk * streams on.
   double window = 1024;
+  std::uint64_t batch = 0;  // trained steps that the learner draws at once
+  // Steps in all, after which nobody gets credits for inserts any more; shortly before, each shard has those of a
+  // chunk. 0: never.
+  std::uint64_t stop = 0;
+  std::uint64_t chunk = 1;  // steps of the largest chunk
 };
+
+// Why an insert of so many steps at once might wait for ever, with the sum; empty when it gets its lease.
+[[nodiscard]] std::string never_granted(const LedgerOptions& options, std::uint64_t steps);
 
 class Ledger {
  public:
@@ -52,6 +65,8 @@ class Ledger {
               std::uint64_t known_grant = 0);
   // Ends the coupling: everybody gets what they want. For draining.
   void release() { released_ = true; }
+  // Chunks of so many steps come: at least so much may be granted near the stop.
+  void expect_chunk(std::uint64_t steps) { options_.chunk = std::max(options_.chunk, steps); }
 
   // New grants since the last call. Who asks shares alike, but nobody gets less than a sixteenth of the window, or
   // 2,048 trained steps, at a time unless that is all they asked for: they take turns instead.
@@ -87,6 +102,8 @@ class Ledger {
   [[nodiscard]] std::uint64_t used(Side side) const;
   [[nodiscard]] std::uint64_t leased(Side side) const;
   [[nodiscard]] double room(Side side) const;
+  // The most that this member may still get before the stop.
+  [[nodiscard]] std::uint64_t before_stop(const Member& entry) const;
 
   LedgerOptions options_;
   std::map<std::uint64_t, Member> members_;

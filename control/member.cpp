@@ -136,6 +136,7 @@ void Member::send_join() {
   join.commit = options_.commit;
   join.endpoints = options_.endpoints;
   join.schema = options_.schema;
+  join.chunk_steps = options_.chunk_steps;
   auto message = wire::encode(join);
   if (socket_.send(message) == wire::Sent::yes) asked_to_join_ = true;  // would block: tried again in a moment
   next_join_ = clock_.now() + paced(join_retry);

@@ -27,6 +27,7 @@ struct MemberOptions {
   std::vector<std::string> head;  // addresses, tried one after the other
   std::vector<wire::Endpoint> endpoints;
   std::vector<wire::EnvironmentSchema> schema;  // none or one
+  std::uint64_t chunk_steps = 0;                // actors: the longest chunk that will be sent
   std::string commit;
   Milliseconds heartbeat{100};
   Seconds give_up{120};

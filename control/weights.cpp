@@ -141,8 +141,14 @@ void WeightSubscriber::connect(const std::string& announce, const std::string& s
   serve_address_ = serve;
   announce_.emplace(context_, wire::SocketKind::subscriber);
   announce_->connect(announce);
-  fetch_.emplace(context_, wire::SocketKind::dealer, wire::SocketOptions{.identity = identity_, .linger = farewell});
+  fetch_.emplace(context_, wire::SocketKind::dealer,
+                 wire::SocketOptions{.identity = identity_, .linger = farewell, .watched = true});
   fetch_->connect(serve);
+  connections_ = 0;
+  question_lost();
+}
+
+void WeightSubscriber::question_lost() {
   open_question_ = false;
   patience_ = ask_again_first;
   next_get_ = Nanoseconds::min();
@@ -192,6 +198,10 @@ bool WeightSubscriber::step(std::uint64_t layout) {
   }
   bool newer = false;
   for (const auto& message : fetch_->receive_all()) newer |= take_weights(message, layout);
+  // With a connection that breaks go question, answer and announcements that were under way.
+  const auto connections = fetch_->connections();
+  if (connections != connections_ && connections_ > 0) question_lost();
+  connections_ = connections;
   const bool behind = automatic_ ? !available() || announced_ > have_ : asked_;
   if ((behind && !open_question_) || ((behind || automatic_) && clock_.now() >= next_get_)) get();
   return newer;

@@ -100,6 +100,7 @@ class WeightSubscriber {
 
  private:
   void get();
+  void question_lost();
   void take_news(const wire::Incoming& message);
   bool take_weights(const wire::Incoming& message, std::uint64_t layout);
 
@@ -119,6 +120,7 @@ class WeightSubscriber {
   wire::WeightVersion announced_;
   std::vector<float> parameters_;
   std::vector<std::byte> statistics_;
+  std::uint64_t connections_ = 0;  // of fetch_, seen so far
   bool open_question_ = false;
   Nanoseconds patience_;  // before an unanswered question is put again; grows each time
   Nanoseconds next_get_{Nanoseconds::min()};

@@ -169,7 +169,9 @@ void ShardServer::check(const Pending& pending) const {
 
 // Credits to ask for while a chunk waits: none for one that is too long to be taken.
 std::uint64_t ShardServer::credits_for(const wire::ChunkHead& chunk) const {
-  return chunk.rows <= shard_->max_chunk_rows() ? chunk.rows : 0;
+  const bool fits =
+      chunk.rows <= shard_->max_chunk_rows() && control::never_granted(options_.ledger, chunk.rows).empty();
+  return fits ? chunk.rows : 0;
 }
 
 // What a message brings, large ones for some dozen messages longer. Only what was taken counts: credits that are asked
@@ -178,12 +180,19 @@ void ShardServer::learn_usual(std::uint64_t admitted) {
   if (admitted > 0) usual_message_steps_ = std::max(admitted, usual_message_steps_ - usual_message_steps_ / 16);
 }
 
-// Env steps that the next chunk adds: its rows but for last observations. None when it will be refused or is a repeat,
-// which needs no credit; one that no lease will ever cover must not hold up the others for ever.
-std::uint64_t ShardServer::steps_in(const Pending& pending) const {
+// Credits that the next chunk needs. None when it will be refused or is a repeat; one that no lease will ever cover
+// must not hold up the others for ever.
+std::uint64_t ShardServer::credits_needed(const Pending& pending) const {
   const auto& chunk = pending.head.chunks[pending.next_chunk];
   if (chunk.rows > shard_->max_chunk_rows()) return 0;
   if (chunk.sequence != shard_->next_sequence({chunk.incarnation, chunk.slot})) return 0;
+  const auto steps = steps_in(pending);
+  return control::never_granted(options_.ledger, steps).empty() ? steps : 0;
+}
+
+// Env steps of the next chunk: its rows but for last observations.
+std::uint64_t ShardServer::steps_in(const Pending& pending) {
+  const auto& chunk = pending.head.chunks[pending.next_chunk];
   const auto flags = pending.columns.back().bytes().subspan(pending.next_row, chunk.rows);
   return static_cast<std::uint64_t>(std::count_if(flags.begin(), flags.end(), [](std::byte flag) {
     return (static_cast<std::uint8_t>(flag) & flag_last_observation) == 0;
@@ -200,13 +209,14 @@ bool ShardServer::apply_inserts() {
       pending_.pop_front();
       continue;
     }
+    const bool over = member_.state() >= RunState::draining && member_.stop_cause() == control::stop_by_env_steps;
     const bool free = member_.state() >= RunState::closing;
-    if (!free && used_ + steps_in(front) > member_.granted()) break;
-    if (shard_->snapshot_holds(front.head.chunks[front.next_chunk].rows)) break;
+    if (!over && !free && used_ + credits_needed(front) > member_.granted()) break;
+    if (!over && shard_->snapshot_holds(front.head.chunks[front.next_chunk].rows)) break;
     auto& ack = acks[front.peer];
     ack.shard_incarnation = member_.incarnation();
     const auto used_before = used_;
-    ack.acks.push_back(apply(front));
+    ack.acks.push_back(over ? turn_away(front) : apply(front));
     front.admitted += used_ - used_before;
     const auto& chunk = front.head.chunks[front.next_chunk];
     front.next_row += chunk.rows;
@@ -220,6 +230,12 @@ bool ShardServer::apply_inserts() {
     (void)inserts_.send_to(peer, message);  // lost: the actor resends, and is answered "duplicate"
   }
   return any;
+}
+
+// The run has all the steps that it was to have.
+wire::StreamAck ShardServer::turn_away(const Pending& pending) {
+  const auto& head = pending.head.chunks[pending.next_chunk];
+  return {head.incarnation, head.slot, head.sequence + 1, wire::AckStatus::unwanted, {}, head.sequence};
 }
 
 wire::StreamAck ShardServer::apply(const Pending& pending) {
@@ -241,8 +257,10 @@ wire::StreamAck ShardServer::apply(const Pending& pending) {
   chunk.columns = columns;
   chunk.priority_n = head.priority_n;
   chunk.priorities = priorities;
-  wire::StreamAck ack{head.incarnation, head.slot, 0, wire::AckStatus::applied, {}};
+  wire::StreamAck ack{head.incarnation, head.slot, 0, wire::AckStatus::applied, {}, head.sequence};
   try {
+    if (const auto why = control::never_granted(options_.ledger, steps_in(pending)); !why.empty())
+      throw InputError(why);
     const auto result = shard_->insert(chunk, other_shards_max_);
     used_ += result.steps;
     ack.next_sequence = result.next_sequence;

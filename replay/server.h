@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "control/ledger.h"
 #include "control/member.h"
 #include "control/role.h"
 #include "core/io_thread.h"
@@ -38,6 +39,7 @@ struct ServerOptions {
   control::MemberOptions member;
   std::vector<std::string> bind;  // "tcp://127.0.0.1:*", "ipc:///dir/replay-0"
   ReplayConfig replay;
+  control::LedgerOptions ledger{.ratio = 0};  // what the head leases by
   std::uint32_t stack = 1;
   std::uint32_t n_step = 1;
   bool discounted_return = false;  // rows carry it, see schema_of
@@ -100,7 +102,9 @@ class ShardServer : public control::Role {
   bool apply_inserts();
   [[nodiscard]] std::uint64_t credits_for(const wire::ChunkHead& chunk) const;
   void learn_usual(std::uint64_t admitted);
-  [[nodiscard]] std::uint64_t steps_in(const Pending& pending) const;
+  [[nodiscard]] std::uint64_t credits_needed(const Pending& pending) const;
+  [[nodiscard]] static std::uint64_t steps_in(const Pending& pending);
+  [[nodiscard]] static wire::StreamAck turn_away(const Pending& pending);
   [[nodiscard]] wire::StreamAck apply(const Pending& pending);
   void check(const Pending& pending) const;
   void end_departed();

@@ -122,7 +122,7 @@ void CEREAL_LOAD_FUNCTION_NAME(HeadReader& archive, std::vector<T>& list) {
 constexpr Role last_of(Role) { return Role::supervisor; }
 constexpr MemberState last_of(MemberState) { return MemberState::lost; }
 constexpr RunState last_of(RunState) { return RunState::ended; }
-constexpr AckStatus last_of(AckStatus) { return AckStatus::refused; }
+constexpr AckStatus last_of(AckStatus) { return AckStatus::unwanted; }
 constexpr DType last_of(DType) { return DType::f64; }
 
 template <class E>

@@ -150,9 +150,10 @@ struct Join {
   std::string commit;
   std::vector<Endpoint> endpoints;
   std::vector<EnvironmentSchema> schema;  // none or one
+  std::uint64_t chunk_steps = 0;          // actors: the longest chunk that will be sent
   template <class A>
   void serialize(A& a) {
-    a(role, index, incarnation, pid, parent, host, commit, endpoints, schema);
+    a(role, index, incarnation, pid, parent, host, commit, endpoints, schema, chunk_steps);
   }
 };
 
@@ -279,17 +280,20 @@ struct Insert {
   }
 };
 
-enum class AckStatus : std::uint8_t { applied = 0, duplicate, refused };
+// unwanted: not stored, as the run has all the steps that it was to have; nothing is wrong with it.
+enum class AckStatus : std::uint8_t { applied = 0, duplicate, refused, unwanted };
 
 struct StreamAck {
   std::uint64_t incarnation = 0;
   std::uint32_t slot = 0;
-  std::uint64_t next_sequence = 0;  // everything below is stored (or was, and is evicted)
+  std::uint64_t next_sequence = 0;  // everything below is stored (or was, and is evicted), or unwanted
   AckStatus status = AckStatus::applied;
   std::string reason;  // for refused
+  // Of the chunk that is answered. One refused above next_sequence came too early: some before it are missing.
+  std::uint64_t sequence = 0;
   template <class A>
   void serialize(A& a) {
-    a(incarnation, slot, next_sequence, status, reason);
+    a(incarnation, slot, next_sequence, status, reason, sequence);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <memory>
@@ -23,6 +24,22 @@ constexpr int refused_at_once = 256;
 
 // A message with so many parts is taken for one that never ends. Fewer than that are taken in and refused by name.
 constexpr std::uint64_t endless_parts = 10'000;
+
+// Each connection has something to send this often, and ends when the other side's system has acknowledged nothing of
+// what was sent for the second time: its network is cut, while a process that is only stopped or busy has a system that
+// answers. What takes long on a slow link is acknowledged as it goes.
+constexpr Milliseconds ping_every{1000};
+constexpr Milliseconds unacknowledged{4000};
+// Silence of a peer whose system does answer. A large frame keeps its connection silent for as long as it takes.
+constexpr Milliseconds silent_peer{60'000};
+// An attempt to connect, and then the exchange of greetings; both are tried again.
+constexpr Milliseconds attempt{2000};
+constexpr Milliseconds greeting{5000};
+// Between two attempts, at least; doubled up to the second. At most ten a second to a peer that closes at once.
+constexpr Milliseconds reconnect_first{100};
+constexpr Milliseconds reconnect_last{1000};
+
+int count(Milliseconds time) { return static_cast<int>(time.count()); }
 
 // A message's first frame: this, the head, and the checksum of each part. Little-endian, as every machine we run on.
 struct Envelope {
@@ -182,7 +199,7 @@ Traffic& Traffic::operator+=(const Traffic& other) {
 
 struct Context::Impl {
   // As many sockets as a learner of the most shards (replay.shards) needs.
-  explicit Impl(int threads) : io_threads(threads), context(threads, 8192) {}
+  explicit Impl(int threads) : io_threads(threads), context(threads, 16384) {}
   int io_threads;
   zmq::context_t context;
 };
@@ -194,7 +211,12 @@ struct Socket::Impl {
   Impl(zmq::context_t& context, SocketKind socket_kind, SocketOptions socket_options)
       : socket(context, type_of(socket_kind)), kind(socket_kind), options(std::move(socket_options)) {}
 
-  void configure(int io_threads);
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  void configure(zmq::context_t& context, int io_threads);
+  void watch(zmq::context_t& context);
   // For the endpoint that comes next. Not for all: with it ZeroMQ prefers a name's IPv6 address, where often nobody
   // listens.
   void speak_ipv6(const std::string& endpoint) { socket.set(zmq::sockopt::ipv6, endpoint.starts_with("tcp://[")); }
@@ -207,6 +229,8 @@ struct Socket::Impl {
   }
 
   zmq::socket_t socket;
+  std::optional<zmq::socket_t> events;
+  std::uint64_t connections = 0;
   SocketKind kind;
   SocketOptions options;
   Traffic traffic;
@@ -215,22 +239,24 @@ struct Socket::Impl {
 
 Socket::Socket(Context& context, SocketKind kind, SocketOptions options) try
     : impl_(std::make_unique<Impl>(context.impl_->context, kind, std::move(options))) {
-  impl_->configure(context.impl_->io_threads);
+  impl_->configure(context.impl_->context, context.impl_->io_threads);
 } catch (const zmq::error_t& error) {
   throw SystemError(text("cannot make a socket: ", error.what()));
 }
 
-void Socket::Impl::configure(int io_threads) {
+void Socket::Impl::configure(zmq::context_t& context, int io_threads) {
   socket.set(zmq::sockopt::linger, static_cast<int>(options.linger.count()));
   socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(options.max_frame_bytes));
   socket.set(zmq::sockopt::sndhwm, options.send_queue);
   socket.set(zmq::sockopt::rcvhwm, options.receive_queue);
-  socket.set(zmq::sockopt::reconnect_ivl, 50);  // milliseconds; doubles up to the maximum
-  socket.set(zmq::sockopt::reconnect_ivl_max, 2000);
-  // A peer that is gone without closing (host lost) is noticed; a pause of a few seconds is not an end.
-  socket.set(zmq::sockopt::heartbeat_ivl, 10'000);
-  socket.set(zmq::sockopt::heartbeat_timeout, 60'000);
-  socket.set(zmq::sockopt::heartbeat_ttl, 60'000);
+  socket.set(zmq::sockopt::reconnect_ivl, count(reconnect_first));
+  socket.set(zmq::sockopt::reconnect_ivl_max, count(reconnect_last));
+  socket.set(zmq::sockopt::connect_timeout, count(attempt));
+  socket.set(zmq::sockopt::handshake_ivl, count(greeting));
+  socket.set(zmq::sockopt::heartbeat_ivl, count(ping_every));
+  socket.set(zmq::sockopt::heartbeat_timeout, count(silent_peer));
+  socket.set(zmq::sockopt::heartbeat_ttl, count(silent_peer));
+  socket.set(zmq::sockopt::tcp_maxrt, count(unacknowledged));
   if (kind == SocketKind::router) {
     socket.set(zmq::sockopt::router_mandatory, true);
     socket.set(zmq::sockopt::router_handover, true);
@@ -240,6 +266,31 @@ void Socket::Impl::configure(int io_threads) {
   }
   if (!options.identity.empty()) socket.set(zmq::sockopt::routing_id, options.identity);
   if (kind == SocketKind::subscriber) socket.set(zmq::sockopt::subscribe, "");
+  if (options.watched) watch(context);
+}
+
+// ZeroMQ's I/O thread reports connections to a socket of ours, and would wait for room in its queue: there is no end to
+// that, and reporting stops before the socket goes.
+void Socket::Impl::watch(zmq::context_t& context) {
+  static std::atomic<std::uint64_t> number{0};
+  const auto address = text("inproc://connections-", ++number);
+  events.emplace(context, zmq::socket_type::pair);
+  events->set(zmq::sockopt::rcvhwm, 0);
+  events->set(zmq::sockopt::linger, 0);
+  if (zmq_socket_monitor(socket.handle(), address.c_str(), ZMQ_EVENT_HANDSHAKE_SUCCEEDED) != 0) throw zmq::error_t();
+  events->connect(address);
+}
+
+Socket::Impl::~Impl() {
+  if (events) zmq_socket_monitor(socket.handle(), nullptr, 0);
+}
+
+std::uint64_t Socket::connections() {
+  if (!impl_->events) return 0;
+  // An event is two frames; one kind is asked for, so what they say is known.
+  zmq::message_t frame;
+  while (receive_part(frame.handle(), *impl_->events)) impl_->connections += frame.more() ? 0 : 1;
+  return impl_->connections;
 }
 
 Socket::~Socket() = default;

@@ -5,6 +5,10 @@
 // before anyone sees it; what fails is counted and dropped. A socket belongs to one thread. Signals are harmless:
 // a call that one interrupts goes on.
 //
+// A network that swallows all packets closes a connection after five seconds; from then on a new one is tried at least
+// every three seconds, so that it stands soon after the network is back. Without that, TCP would try again as late
+// after the cut as it had lasted. What was under way is lost with the connection: whoever needs it sends it again.
+//
 // Endpoints are ZeroMQ's: inproc://name, ipc:///path, tcp://host:port, where IPv6 stands in brackets and wire/resolve.h
 // helps with names. Binding to port 0 or * picks a free
 // one; the real endpoint is what bind() returns.
@@ -59,6 +63,8 @@ struct SocketOptions {
   Milliseconds linger{0};    // how long closing waits for unsent messages
   // false: of the parts only the sizes are checked; the receiver asks Frame::intact() before it believes one.
   bool check_parts = true;
+  // Counts its connections, see Socket::connections(); costs two descriptors.
+  bool watched = false;
   // Which of the context's I/O threads serves its connections, by number, modulo their count; negative: ZeroMQ chooses,
   // and sockets that connect at the same time get the same one.
   int io_thread = -1;
@@ -95,6 +101,10 @@ class Socket {
   ~Socket();
   Socket(Socket&&) noexcept;
   Socket& operator=(Socket&&) noexcept;
+
+  // How often a connection of a watched socket was made, over tcp and ipc. Another one than the first says that what
+  // was under way may be lost, and that the peer can be reached again.
+  [[nodiscard]] std::uint64_t connections();
 
   // Returns the real endpoint. Throws SystemError naming the endpoint and the reason.
   std::string bind(const std::string& endpoint);

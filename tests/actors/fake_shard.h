@@ -81,7 +81,7 @@ class FakeShard {
 
  private:
   wire::StreamAck apply(const wire::ChunkHead& chunk, const std::vector<wire::Frame>& parts, std::size_t first) {
-    wire::StreamAck ack{chunk.incarnation, chunk.slot, 0, wire::AckStatus::applied, {}};
+    wire::StreamAck ack{chunk.incarnation, chunk.slot, 0, wire::AckStatus::applied, {}, chunk.sequence};
     if (!refuse_because.empty()) {
       const auto found = streams.find(chunk.slot);
       ack.next_sequence = found == streams.end() ? 0 : found->second.next_sequence;

@@ -197,3 +197,14 @@ TEST_CASE("lease: shards and a learner over the wire meet the ratio, whatever th
   // The steps before counting are at most min_size and what was leased then; half the window is 0.4 % of 24,000.
   CHECK(static_cast<double>(sides[2].used) / static_cast<double>(inserted() - 64) == Approx(ratio).epsilon(0.02));
 }
+
+TEST_CASE("lease: an actor whose chunks could never be granted is refused with the sum") {
+  Leasing world(with({.ratio = 1, .min_size = 1, .window = 400, .batch = 32}));
+  (void)world.join(wire::Role::actor, {.chunk_steps = 368});
+  auto& long_one = world.add(wire::Role::actor, {.chunk_steps = 369});
+  CHECK_THROWS_WITH(world.settle(), Catch::Contains("1 * 369 + 32 = 401"));
+  world.kill(long_one);
+  auto& endless = world.add(wire::Role::actor, {.chunk_steps = std::uint64_t{1} << 60});
+  CHECK_THROWS_WITH(world.settle(), Catch::Contains("wanted at most 65536"));
+  world.kill(endless);
+}

@@ -402,3 +402,85 @@ TEST_CASE("ledger: a saved ledger that is cut short or contradicts itself is ref
   ByteReader in(wrong.bytes(), "wrong");
   CHECK_THROWS_AS(fresh.load(in), InputError);
 }
+
+namespace {
+
+// Shards near the stop: each holds chunks that are inserted whole, and asks far ahead, as a shard does.
+struct Stopping {
+  static constexpr std::uint64_t stop = 5000;
+  static constexpr std::uint64_t chunk = 50;
+  static constexpr std::uint64_t ahead = 800;
+  struct Inserting {
+    std::uint64_t id;
+    std::uint64_t used = 0;
+    std::uint64_t next = 0;  // steps of the chunk at its front
+  };
+
+  Stopping() {
+    for (auto& one : shards) {
+      ledger.join(one.id, Side::insert);
+      one.next = 1 + rng.below(chunk);
+    }
+  }
+  // Applies what the lease covers, and says so. False: the shard must wait.
+  bool turn(Inserting& one) {
+    const bool fits = one.used + one.next <= ledger.granted(one.id);
+    if (fits) {
+      one.used += one.next;
+      one.next = 1 + rng.below(chunk);
+    }
+    ledger.report(one.id, one.used, one.used + one.next + ahead, 1);
+    (void)ledger.grants();
+    return fits;
+  }
+
+  Rng rng{4};
+  Ledger ledger{{.ratio = 0, .window = 1e9, .stop = stop, .chunk = chunk}};
+  std::vector<Inserting> shards{{shard}, {other_shard}, {3}};
+};
+
+}  // namespace
+
+TEST_CASE("ledger: inserts end at the stop, a chunk a shard further at most") {
+  Stopping run;
+  for (int idle = 0; idle < 10; ++idle) {
+    for (auto& one : run.shards) {
+      if (run.turn(one)) idle = 0;
+    }
+  }
+  CHECK(run.ledger.inserted_total() >= Stopping::stop);
+  CHECK(run.ledger.inserted_total() <= Stopping::stop + run.shards.size() * Stopping::chunk);
+}
+
+TEST_CASE("ledger: a shard that has credits and no use for them does not keep the others from the stop") {
+  Stopping run;
+  (void)run.turn(run.shards[0]);
+  REQUIRE(run.ledger.granted(shard) > Stopping::chunk);
+  for (int turns = 0; turns < 10'000 && run.ledger.inserted_total() < Stopping::stop; ++turns) {
+    (void)run.turn(run.shards[1 + run.rng.below(2)]);
+  }
+  CHECK(run.ledger.inserted_total() >= Stopping::stop);
+  CHECK(run.ledger.inserted_total() <= Stopping::stop + 2 * Stopping::chunk);
+  CHECK(run.ledger.granted(shard) <= run.shards[0].used + Stopping::stop / (4 * run.shards.size()));
+  const auto before = run.ledger.granted(other_shard);
+  for (auto& one : run.shards) (void)run.turn(one);
+  CHECK(run.ledger.granted(other_shard) == before);  // nobody gets any more
+}
+
+TEST_CASE("ledger: what could never be granted is told with the sum") {
+  using control::never_granted;
+  const LedgerOptions options{.ratio = 2, .window = 400, .batch = 32};
+  CHECK(never_granted(options, 184).empty());
+  CHECK(never_granted(options, 185).find("2 * 185 + 32 = 402 trained steps, and the ratio's window is 400") !=
+        std::string::npos);
+  CHECK(never_granted({.ratio = 0, .window = 400}, 1'000'000).empty());
+  // The learner stops short of the window's end by less than a batch; what is allowed fits even then.
+  auto ledger = counting(options);
+  std::uint64_t drawn = 0;
+  for (ledger.report(learner, 0, 320, 0); granted(ledger, learner) >= drawn + 32;) {
+    drawn += 32;
+    ledger.report(learner, drawn, drawn + 320, 0);
+  }
+  ledger.report(shard, 0, 184, 1);
+  CHECK(granted(ledger, shard) == 184);
+}

@@ -5,6 +5,7 @@
 
 #include "core/checksum.h"
 #include "tests/support/catch.h"
+#include "tests/support/rebind.h"
 #include "world.h"
 
 using namespace qanat;
@@ -324,4 +325,32 @@ TEST_CASE("weights: what is malformed is dropped and counted, on either side, an
   CHECK_FALSE(answer(hash({sum_of(7), sum_of(7)}), 2, 7));
   CHECK(actor.traffic().refused == 5);
   CHECK(answer(hash({sum_of(8), sum_of(8)}), 2, 8));
+}
+
+TEST_CASE("weights: a question that went with a broken connection is put again over the next one") {
+  wire::Context context(1);
+  VirtualClock clock;
+  wire::Socket router(context, wire::SocketKind::router);
+  const auto address = router.bind("tcp://127.0.0.1:*");
+  WeightSubscriber actor(context, clock, "actor");
+  actor.connect("tcp://127.0.0.1:1", address);
+  const auto asked = [&] {
+    const SteadyClock real;
+    const auto end = real.now() + std::chrono::seconds(20);
+    while (real.now() < end) {
+      (void)actor.step(layout);
+      wire::Socket* const sockets[] = {&router};
+      wire::wait(sockets, Milliseconds(10));
+      if (const auto message = router.receive()) {
+        (void)wire::decode<wire::WeightsGet>(*message);
+        return true;
+      }
+    }
+    return false;
+  };
+  // The clock stands still: the subscriber does not lose its patience.
+  for (int connections = 0; connections < 3; ++connections) {
+    REQUIRE(asked());
+    test::rebind(router, context, wire::SocketKind::router, address);
+  }
 }

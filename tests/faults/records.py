@@ -204,3 +204,16 @@ def test_what_processes_and_environments_print_is_bounded(place):
     check(kept.stat().st_size == 100_000, "the newest part is kept:", kept.stat().st_size)
     train.signal_group(signal.SIGTERM)
     train.expect(85, 20)
+
+
+def test_a_run_ends_at_its_env_steps_a_chunk_a_slot_further_at_most(place):
+    slots, chunk = 32, 16
+    # Only from 4,000 steps on does training hold the actors back: what is near the end must.
+    train = place.train(sets=["stop.env_steps=5000", "stop.at_target_score=false", "stop.wall_seconds=60", "actors.count=2",
+                              f"actors.slots={slots // 2}", f"actors.chunk_steps={chunk}", "replay.min_size=4000",
+                              "evaluation.final_episodes=10"])
+    train.expect(0, 40)
+    summary = train.run.summary()
+    check(summary["stop_cause"] == "env_steps", "stop_cause", summary["stop_cause"])
+    check(5000 <= summary["env_steps"] <= 5000 + slots * chunk, "env_steps", summary["env_steps"])
+    check("not everything" not in train.run.log("actor-0"), "the actor waited in vain:\n" + train.run.log("actor-0"))

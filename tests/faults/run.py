@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True  # the tests may lie where nothing can be written
 import support
 
 MODULES = ["pauses", "stalls", "kills", "places", "hung", "python_hosts", "lockstep", "saves", "signals", "by_hand",
-           "refusals", "checkpoints", "records", "limits", "addresses", "command_line"]
+           "refusals", "checkpoints", "records", "limits", "addresses", "command_line", "cut"]
 AT_ONCE = 2
 
 

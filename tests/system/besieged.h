@@ -25,6 +25,8 @@ struct SiegeOptions {
   std::uint64_t rows = capacity;
   std::int64_t numbers = 2;  // f32, in an observation
   bool over_ipc = false;     // the shard; else, and the head always, over inproc
+  std::int64_t window = 0;   // trained steps; 0: what the configuration says
+  std::int64_t stop = 0;     // env steps
 };
 
 // A head, a shard and a stranger who can talk to both of the shard's services.
@@ -33,6 +35,8 @@ struct Besieged {
     config.replay.shards = wanted.shards;
     config.replay.capacity_steps = static_cast<std::int64_t>(wanted.rows);
     config.replay.ratio = wanted.ratio;
+    config.replay.ratio_window_steps = wanted.window;
+    config.stop.env_steps = wanted.stop;
     config.replay.min_size = 1;
     config.agent.n_step = 1;
     auto options = cli::head_options(config, directory.path().string());

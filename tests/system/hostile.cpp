@@ -147,6 +147,44 @@ TEST_CASE("hostile: a message that is refused, or was large once, does not make 
   CHECK(other.granted() + 40 >= left);
 }
 
+TEST_CASE("hostile: a chunk that is longer than the ratio's window is refused with the sum, and later ones go on",
+          "[hostile]") {
+  Besieged world({.ratio = 1, .rows = 4000, .window = 400});
+  fill(world);
+  const auto acks = acks_of(world.ask(world.insert, Chunk(1, 0, 0, 1000).message()));
+  REQUIRE(acks.size() == 1);
+  CHECK(acks[0].status == wire::AckStatus::refused);
+  CHECK(acks[0].reason.find("1 * 1000 + 32 = 1032 trained steps, and the ratio's window is 400") != std::string::npos);
+  for (std::uint32_t stream = 2; stream < 22; ++stream) {
+    const auto later = acks_of(world.ask(world.insert, Chunk(stream, 0, 0, 5).message()));
+    REQUIRE(later.size() == 1);
+    CHECK(later[0].status == wire::AckStatus::applied);
+  }
+}
+
+TEST_CASE("hostile: at stop.env_steps a flood ends within a chunk, and what it sent more is answered", "[hostile]") {
+  Besieged world({.ratio = 0, .rows = 4000, .stop = 100});
+  // 50 chunks of 16 steps at once; the run's own chunks have as many.
+  for (std::uint32_t stream = 0; stream < 50; ++stream) {
+    auto message = Chunk(stream, 0, 0, 16).message();
+    REQUIRE(world.insert.send(message) == wire::Sent::yes);
+  }
+  world.turn(100);
+  CHECK(world.head->status().env_steps >= 100);
+  CHECK(world.head->status().env_steps <= 116);
+  CHECK(world.shard().counters().inserted_steps <= 116);
+  std::size_t applied = 0;
+  std::size_t unwanted = 0;
+  for (const auto& ack : acks_of(world.insert.receive_all())) {
+    applied += ack.status == wire::AckStatus::applied ? 1 : 0;
+    unwanted += ack.status == wire::AckStatus::unwanted ? 1 : 0;
+    CHECK(ack.next_sequence == 1);
+  }
+  CHECK(applied == 7);
+  CHECK(unwanted == 43);
+  CHECK(world.server->quiet());
+}
+
 TEST_CASE("hostile: while inserts are held, what a flood may pile up in the shard is bounded", "[hostile]") {
   Besieged world({.ratio = 1});
   fill(world);

@@ -166,10 +166,11 @@ TEST_CASE("codec: enumerations and booleans without meaning are refused, the las
         .put<std::uint64_t>(4)
         .put(status)
         .put_string("")
+        .put<std::uint64_t>(3)
         .decoded<InsertAck>();
   };
-  CHECK(leaving(2).acks.front().status == AckStatus::refused);
-  for (const std::uint8_t bad : {3, 128, 255}) CHECK_THROWS_AS(leaving(bad), InputError);
+  CHECK(leaving(3).acks.front().status == AckStatus::unwanted);
+  for (const std::uint8_t bad : {4, 128, 255}) CHECK_THROWS_AS(leaving(bad), InputError);
 
   const auto set_first = [](auto head, std::uint8_t byte) {
     auto message = encode(head);

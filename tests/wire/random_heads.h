@@ -34,7 +34,7 @@ class Filler {
   void fill(Role& value) { value = static_cast<Role>(rng_.below(6)); }
   void fill(MemberState& value) { value = static_cast<MemberState>(rng_.below(3)); }
   void fill(RunState& value) { value = static_cast<RunState>(rng_.below(5)); }
-  void fill(AckStatus& value) { value = static_cast<AckStatus>(rng_.below(3)); }
+  void fill(AckStatus& value) { value = static_cast<AckStatus>(rng_.below(4)); }
   void fill(DType& value) { value = static_cast<DType>(rng_.below(5)); }
   template <class T>
   void fill(std::vector<T>& list) {

@@ -4,7 +4,6 @@
 
 #include "cli/version.h"
 #include "core/files.h"
-#include "core/utf8.h"
 
 namespace qanat::cli {
 namespace {
@@ -20,6 +19,11 @@ nlohmann::ordered_json read_status(const std::filesystem::path& run_dir) {
   if (!std::filesystem::exists(run_dir / "status.json")) return nlohmann::ordered_json::object();
   auto written = nlohmann::ordered_json::parse(read_text_file(run_dir / "status.json"), nullptr, false);
   return written.is_object() ? std::move(written) : nlohmann::ordered_json::object();
+}
+
+// Causes and names may come from a plug-in or a peer: what is no UTF-8 is replaced, where dump() would throw.
+std::string in_lines(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -38,7 +42,7 @@ void write_status(const std::filesystem::path& run_dir, const control::HeadStatu
   json["env_restarts"] = status.env_restarts;
   json["wall_seconds"] = status.wall_seconds;
   json["checkpoint"] = status.checkpoint;
-  json["save_error"] = to_utf8(status.save_error);
+  json["save_error"] = status.save_error;
   for (const auto& [name, value] : status.metrics) json["metrics"][name] = value;
   json["processes"] = nlohmann::ordered_json::array();
   for (const auto& member : status.members) {
@@ -52,7 +56,7 @@ void write_status(const std::filesystem::path& run_dir, const control::HeadStatu
                                  {"bytes_out", member.traffic[3]},
                                  {"refused", member.traffic[4]}});
   }
-  replace_file(run_dir / "status.json", json.dump(2) + "\n");
+  replace_file(run_dir / "status.json", in_lines(json));
 }
 
 MetricsRow metrics_row(const control::HeadStatus& status, std::uint64_t failed_writes) {
@@ -91,7 +95,7 @@ std::string write_summary(const std::filesystem::path& run_dir, const RunOutcome
   json["save_error"] = status.value("save_error", std::string());
   json["metrics"] = status.value("metrics", nlohmann::ordered_json::object());
   json["processes"] = status.value("processes", nlohmann::ordered_json::array());
-  auto out = json.dump(2) + "\n";
+  auto out = in_lines(json);
   write_file_atomically(run_dir / "summary.json", out);
   return out;
 }

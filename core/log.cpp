@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <ctime>
 
+#include "core/utf8.h"
+
 namespace qanat {
 namespace {
 
@@ -66,7 +68,7 @@ void Logger::write(LogLevel level, std::string_view message) {
   line += ' ';
   line += options_.who;
   line += ": ";
-  append_escaped(line, message);
+  append_escaped(line, to_utf8(message));
   line += '\n';
   bool whole = true;
   if (file_) whole = write_line(file_.get(), line);

@@ -29,3 +29,12 @@ TEST_CASE("summary: a run that never had a head had no restarts of environments"
   const test::TemporaryDirectory directory;
   CHECK_THAT(cli::write_summary(directory.path(), {}), Contains("\"env_restarts\": 0"));
 }
+
+TEST_CASE("summary: a cause that is no UTF-8 does not keep the status or the summary from being written") {
+  const test::TemporaryDirectory directory;
+  control::HeadStatus status;
+  status.stop_cause = "failure: \xff\xfe";
+  status.metrics = {{"env/\xff", 1.0}};
+  cli::write_status(directory.path(), status);
+  CHECK_THAT(cli::write_summary(directory.path(), {}), Contains("\"stop_cause\": \"failure: "));
+}

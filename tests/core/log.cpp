@@ -66,6 +66,15 @@ TEST_CASE("log: a message cannot forge a second line") {
   CHECK(lines[0].substr(lines[0].find(": ") + 2) == "a\\nb\\x1b[2J\xc3\xa9");
 }
 
+TEST_CASE("log: bytes that are no UTF-8, as a stranger may send them, leave the log a text") {
+  const TemporaryDirectory dir;
+  Logger log(quiet(dir / "log"));
+  log.info("role '\xff\xfe'");
+  const auto lines = lines_of(dir / "log");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0].substr(lines[0].find(": ") + 2) == "role '" + std::string(2, '?') + "'");
+}
+
 TEST_CASE("log: lines of several threads do not mix and none is lost") {
   const TemporaryDirectory dir;
   Logger log(quiet(dir / "log"));

@@ -24,7 +24,8 @@ std::string first_line(std::string_view rest) {
 std::string seal_config(std::string_view yaml) { return text(first_line(yaml), yaml); }
 
 void check_seal(std::string_view content, const std::string& source) {
-  if (!content.starts_with(sign)) return;
+  if (content.empty()) throw ConfigError(source + ": the file is empty, wanted a configuration");
+  if (!content.starts_with(sign) && !sign.starts_with(content)) return;
   const auto end = content.find('\n');
   if (end != std::string_view::npos && content.substr(0, end + 1) == first_line(content.substr(end + 1))) return;
   throw ConfigError(text(source, ": it is not as it was written (", content.size(),

@@ -19,7 +19,8 @@ std::string Head::obstacle() const {
   std::vector<std::string> reasons;
   const bool all_wanted = state_ <= wire::RunState::running;  // at its end everybody leaves, which is no reason
   if (all_wanted && alive(wire::Role::learner) == 0) reasons.emplace_back("the learner has not joined");
-  if (const auto shards = alive(wire::Role::replay); all_wanted && shards < static_cast<std::size_t>(options_.expected_shards)) {
+  if (const auto shards = alive(wire::Role::replay);
+      all_wanted && shards < static_cast<std::size_t>(options_.expected_shards)) {
     reasons.push_back(text(shards, " of ", options_.expected_shards, " replay shards have joined"));
   }
   if (all_wanted && alive(wire::Role::actor) == 0)
@@ -33,8 +34,9 @@ std::string Head::obstacle() const {
   if (waiting > members_named) reasons.push_back(text(waiting - members_named, " more processes wait"));
   if (const auto ledger = ledger_.waiting(); !ledger.empty()) reasons.push_back(ledger);
   if (reasons.empty()) {
-    reasons.push_back(ledger_.inserted_total() == 0 ? text("no env step has come yet from ", alive(wire::Role::actor), " actors")
-                                                    : "nobody says what for; see the logs");
+    reasons.push_back(ledger_.inserted_total() == 0
+                          ? text("no env step has come yet from ", alive(wire::Role::actor), " actors")
+                          : "nobody says what for; see the logs");
   }
   std::string out;
   for (const auto& reason : reasons) out += (out.empty() ? "" : "; ") + reason;

@@ -89,6 +89,6 @@ TEST_CASE("evaluator: one that hears no head for too long ends with an error") {
     run.publish(network_for(options), 1, 8);
     return evaluator.evaluations() == 1;
   });
-  run.clock.advance(Milliseconds(5500));
-  CHECK_THROWS_AS(evaluator.step(), RunError);
+  hear_nobody(run.clock, evaluator, Milliseconds(4900));
+  CHECK_THROWS_AS(hear_nobody(run.clock, evaluator, Milliseconds(1000)), RunError);
 }

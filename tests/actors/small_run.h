@@ -24,6 +24,16 @@ inline control::MemberOptions member_options(wire::Role role, std::uint64_t inca
   return member;
 }
 
+// Time goes by for a role that hears nobody. In small steps: a role that did not run for long does not count that as
+// silence of the head.
+template <class Role>
+void hear_nobody(VirtualClock& clock, Role& role, Milliseconds time) {
+  for (; time > Milliseconds(0); time -= Milliseconds(100)) {
+    clock.advance(Milliseconds(100));
+    role.step();
+  }
+}
+
 struct SmallRun {
   struct Shard {
     FakeShard store;

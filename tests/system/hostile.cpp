@@ -290,7 +290,7 @@ TEST_CASE("hostile: a learner that was replaced is refused by the shards", "[hos
   world.learners.push_back(world.learner(2));  // takes the place of the first, which is stopped and knows nothing of it
   std::swap(world.learners[0], world.learners[1]);
   world.learners.pop_back();
-  world.turn(100);
+  world.turn(400);  // until the head takes the silent one for dead
   REQUIRE(world.head->status().epoch == 2);
   CHECK(world.ask(world.sample, wire::SampleRequest{1, 9, 3, 0}).empty());
   (void)world.ask(world.sample, wire::PriorityUpdate{1, 50, 1}, update_parts({0}, {0}, {7}));

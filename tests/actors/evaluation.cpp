@@ -112,8 +112,8 @@ TEST_CASE("evaluation: when its time is over, what goes on is cut and counts, wh
   options.players = 2;
   options.max_steps = 1'000'000'000;
   options.max_seconds = 0.2;
-  // Episodes that have ended before count whole. All of them are some hundred million steps: no machine makes so many in
-  // the time.
+  // Episodes that have ended before count whole. All of them are some hundred million steps: no machine makes so many
+  // in the time.
   std::vector<EvaluationProgress> seen;
   const auto result =
       evaluate(options, weights_for(options).view(), [&](const EvaluationProgress& now) { seen.push_back(now); });

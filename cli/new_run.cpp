@@ -95,7 +95,7 @@ void make_run(const fs::path& path, const RunConfig& config, const std::string& 
     if (prepare) prepare(made.path());
     if (!made.finish()) refuse(path, way_out);
   } catch (const SystemError& error) {
-    throw ConfigError(text(error.what(), "; wanted a place where a run's directory can be made"));
+    throw ConfigError(text(error.what(), "; wanted a place where a run's directory can be made (--runs-dir)"));
   }
 }
 

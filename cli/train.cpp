@@ -225,7 +225,9 @@ class Supervisor {
   // Hung is as good as dead: whoever was silent for too long is killed, and is treated as any that died.
   void end_silent() {
     for (auto& process : processes_) {
-      if (process.done || process.silent || !is_silent(process) || waits_for_disk(process)) continue;
+      // One that has ended by itself is told of by its exit code, a moment later perhaps.
+      if (process.done || process.silent || process.child.poll()) continue;
+      if (!is_silent(process) || waits_for_disk(process)) continue;
       log_.warn(process.role, '-', process.index, ", pid ", process.child.pid(), ", was ", silence_of());
       process.silent = true;
       process.child.signal(SIGKILL);

@@ -14,7 +14,7 @@ def check_resumable(place, train):
     check(saved, "there is a checkpoint")
     updates = int(saved[-1].name[5:])
     check(train.run.summary()["updates"] <= updates, "nothing trained was lost: the checkpoint is of update", updates)
-    again = place.train("--resume", sets=[f"stop.updates={updates + 100}"]).expect(0, 40)
+    again = place.train("--resume", sets=[f"stop.updates={updates + 4000}"]).expect(0, 40)
     summary = again.run.summary()
     check(summary["stop_cause"] == "updates", "stop_cause", summary["stop_cause"])
     check(summary["wall_seconds"] > train.wall_seconds, "wall seconds are of all the run")

@@ -7,7 +7,7 @@ import tempfile
 import time
 
 from kills import started, starts
-from support import check, check_in, until
+from support import ENDLESS, check, check_in, until
 
 
 def test_stopped_processes_are_named_killed_and_replaced(place):
@@ -86,7 +86,7 @@ def test_socket_directories_of_dead_runs_are_removed_by_the_next_start(place):
 def check_socket_directories(place, tmp):
     others = tmp / "qanat-abcdef"  # nobody knows whose it is
     others.mkdir()
-    train = place.train(TMPDIR=str(tmp), sets=["stop.wall_seconds=60"])
+    train = place.train(TMPDIR=str(tmp), sets=ENDLESS)
     train.until_training()
     left = [path for path in tmp.iterdir() if path != others]
     check(len(left) == 1, "the run has one directory:", left)
@@ -99,7 +99,7 @@ def check_socket_directories(place, tmp):
     place.check_nobody_left()
     check(left[0].exists(), "a killed run leaves its directory")
     # One that lives keeps its own, beside a start that removes the dead one's.
-    alive = place.train(TMPDIR=str(tmp), name="alive")
+    alive = place.train(TMPDIR=str(tmp), name="alive", sets=ENDLESS)
     until(lambda: not left[0].exists(), 10, "the dead run's directory is gone")
     until(lambda: len(list(tmp.iterdir())) == 2, 10, "the living one's is there")
     place.train(TMPDIR=str(tmp), name="short", sets=["stop.updates=10", "evaluation.final_episodes=1"]).expect(0, 30)

@@ -26,7 +26,9 @@ def test_a_run_without_updates_says_what_it_waits_for(place):
     until(lambda: "no update for 10 s: " in train.run.log("head-0"), 2, "the head's log says so")
     os.kill(actor, signal.SIGCONT)
     os.kill(train.pid, signal.SIGTERM)
-    train.expect(85, 20)
+    code = train.wait(20)
+    # Where no actor came there is no network yet, so nothing that could be saved.
+    check(code == (85 if train.run.checkpoints() else 1), "exit code", code, train.err)
 
 
 def test_a_chunk_that_no_shard_takes_is_refused(place):

@@ -180,20 +180,13 @@ class Drill:
         return 1 if self.problems else 0
 
 
-def listening(pid):
-    """TCP addresses on which a process listens."""
-    inodes = set()
-    try:
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{descriptor}")))
-            except OSError:
-                pass
-        lines = [line.split() for line in open(f"/proc/{pid}/net/tcp").readlines()[1:]]
-    except OSError:
-        return []
-    return [f"tcp://127.0.0.1:{int(line[1].split(':')[1], 16)}" for line in lines if line[3] == "0A" and line[9] in inodes]
-
-
 def call(*command):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def listening(pid):
+    """TCP addresses on which a process listens; none of one that is gone."""
+    try:
+        return [f"tcp://127.0.0.1:{port}" for port in support.listening_ports(pid)]
+    except OSError:
+        return []

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 
-from support import CONFIGS, check, check_in, until
+from support import CONFIGS, check, check_in, listening_ports, until
 
 
 def limited(place, script, name="limited"):
@@ -97,18 +97,6 @@ def test_a_clone_of_somebody_else_says_where_to_build(place):
     there = call(clone / "scripts/qanat", "--version")
     check(there.returncode == 0 and there.stdout == "built\n", "what is built is run:", there.stderr)
     check_in("as it was built", there.stderr, "the note")
-
-
-def listening_ports(pid):
-    """TCP ports on which a process listens."""
-    inodes = set()
-    for descriptor in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{descriptor}")))
-        except OSError:
-            pass
-    lines = [line.split() for line in open(f"/proc/{pid}/net/tcp").readlines()[1:]]
-    return [int(line[1].split(":")[1], 16) for line in lines if line[3] == "0A" and line[9] in inodes]
 
 
 def test_idle_strangers_do_not_take_the_last_descriptors(place):

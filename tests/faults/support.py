@@ -7,6 +7,7 @@ left of it is found in /proc, whoever its parent is by then.
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,18 @@ def process_of(pid):
     if state in "ZX" or not command:
         return None
     return environment, [part.decode(errors="replace") for part in command]
+
+
+def listening_ports(pid):
+    """TCP ports on which a process listens. Throws OSError when it is gone."""
+    inodes = set()
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{descriptor}")))
+        except OSError:
+            pass
+    lines = [line.split() for line in open(f"/proc/{pid}/net/tcp").readlines()[1:]]
+    return [int(line[1].split(":")[1], 16) for line in lines if line[3] == "0A" and line[9] in inodes]
 
 
 class Place:

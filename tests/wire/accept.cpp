@@ -1,11 +1,8 @@
 // Connections beyond what the descriptors suffice for.
 #include "wire/accept.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +13,7 @@
 
 #include "core/files.h"
 #include "core/limits.h"
+#include "dial.h"
 #include "sockets.h"
 #include "tests/support/catch.h"
 #include "wire/messages.h"
@@ -25,22 +23,6 @@ using namespace qanat::wire;
 using namespace qanat::wire::testing;
 
 namespace {
-
-int dial(const std::string& endpoint) {
-  if (endpoint.starts_with("ipc://")) {
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    endpoint.copy(to.sun_path, sizeof to.sun_path - 1, 6);
-    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    return connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0 ? fd : -1;
-  }
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  return connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0 ? fd : -1;
-}
 
 // Strangers in a process of their own, since descriptors are counted by process: `count` connections that say nothing.
 // The number of those that were closed goes to `report`; then the process waits to be killed.

@@ -1,14 +1,12 @@
 #include "core/io_thread.h"
 
-#include <unistd.h>
-
 #include <atomic>
-#include <csignal>
 #include <future>
 #include <memory>
 #include <vector>
 
 #include "core/error.h"
+#include "tests/core/signals.h"
 #include "tests/support/catch.h"
 
 using namespace qanat;
@@ -81,22 +79,5 @@ TEST_CASE("io thread: one that failed unheard is destroyed without a word") {
 }
 
 TEST_CASE("io thread: it takes no signals") {
-  static std::atomic<int> taken;
-  taken = 0;
-  struct sigaction before {
-  }, mine{};
-  mine.sa_handler = [](int) { ++taken; };
-  sigaction(SIGUSR2, &mine, &before);
-  IoThread thread("disk", 100);
-  // This thread takes none for a while: what is sent to the process goes to whichever thread does.
-  sigset_t one, old;
-  sigemptyset(&one);
-  sigaddset(&one, SIGUSR2);
-  pthread_sigmask(SIG_BLOCK, &one, &old);
-  kill(getpid(), SIGUSR2);
-  const timespec long_enough{.tv_sec = 10, .tv_nsec = 0};
-  CHECK(sigtimedwait(&one, nullptr, &long_enough) == SIGUSR2);
-  CHECK(taken == 0);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  sigaction(SIGUSR2, &before, nullptr);
+  test::check_takes_no_signals([] { return std::make_unique<IoThread>("disk", 100); });
 }

@@ -11,8 +11,8 @@
 
 namespace qanat::wire::testing {
 
-// "tcp://host:port", at the loopback address whatever the host, or "ipc://path". The descriptor, the caller's; -1: nobody
-// answers there.
+// "tcp://host:port", at the loopback address whatever the host, or "ipc://path". The descriptor, the caller's; -1:
+// nobody answers there.
 inline int dial(const std::string& endpoint) {
   if (endpoint.starts_with("ipc://")) {
     sockaddr_un to{};
